@@ -1,0 +1,194 @@
+"""An order's history: `evolve` folds an event into the order. Pure, as `fulfillment.decide`, which made the event."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+
+from schemas.fulfillment import (
+    Act,
+    AttemptVoided,
+    CommandRejected,
+    FulfillmentAccepted,
+    FulfillmentAttempted,
+    FulfillmentCancelled,
+    FulfillmentEvent,
+    FulfillmentFailed,
+    FulfillmentRequested,
+    FulfillmentResolved,
+    FulfillmentSucceeded,
+    FulfillmentUncertain,
+    Next,
+    ReviewRequested,
+    StatusChecked,
+    Trigger,
+    VoidReason,
+)
+from services.fulfiller.order import Order, State
+
+MAX_SPENT_IDS: Final = 32
+"""Of the provider's transaction ids of earlier attempts: a question is answered with the latest of them."""
+
+
+def evolve(order: Order | None, event: FulfillmentEvent) -> Order:
+    """Fold one event. ValueError where it is not the order's next."""
+    if isinstance(event, FulfillmentRequested):
+        if order is not None:
+            raise ValueError(f"order {event.order_id} was requested twice")
+        return _requested(event)
+    if order is None or event.sequence != order.sequence + 1:
+        seen = order.sequence if order else 0
+        raise ValueError(f"order {event.order_id}: event {event.sequence} does not follow {seen}")
+    changed = _EVOLVERS[type(event)](order, event)
+    changed.sequence = event.sequence
+    changed.answered_command = event.command.command_id if event.command else order.answered_command
+    if event.command and changed.pending and changed.pending.command_id == event.command.command_id:
+        changed.pending = changed.pending_cause = None
+    return changed
+
+
+def _requested(event: FulfillmentRequested) -> Order:
+    order = Order(
+        order_id=event.order_id,
+        phone_number=event.phone_number,
+        size_mb=event.size_mb,
+        network=event.network,
+        state=State.CREATED if event.next else State.HELD,
+        sequence=event.sequence,
+        provider=event.provider,
+    )
+    _plan(order, event.next)
+    return order
+
+
+def _plan(order: Order, planned: Next | None) -> None:
+    order.next_act = planned.act if planned else None
+    order.next_at = planned.at if planned else None
+    order.schedule_id = planned.schedule_id if planned else 0
+
+
+def _on_attempted(order: Order, event: FulfillmentAttempted) -> Order:
+    is_override = event.trigger is Trigger.OVERRIDE
+    return replace(
+        order,
+        state=State.ATTEMPTING,
+        provider=event.provider,
+        attempts=event.attempt,
+        overrides=order.overrides + is_override,
+        next_act=Act.REPLY,
+        next_at=event.deadline,
+        schedule_id=event.sequence,
+        steps=0,
+        settlement=False,
+        taken=order.taken and not is_override,
+        was_voided=order.was_voided and not is_override,
+        transaction_ids=(),
+        spent_transaction_ids=(order.spent_transaction_ids + order.transaction_ids)[-MAX_SPENT_IDS:],
+        attempted_at=event.at,
+        ended_at=None,
+    )
+
+
+def _heard(order: Order, event: Any, state: State, planned: Next | None, *, taken: bool = False) -> Order:
+    """Fold what every answer of the provider changes."""
+    changed = replace(order, state=state, voided_since=None, transaction_ids=_with_transaction(order, event))
+    changed.taken = order.taken or taken
+    _plan(changed, planned)
+    return changed
+
+
+def _with_transaction(order: Order, event: Any) -> tuple[str, ...]:
+    seen = order.transaction_ids
+    return seen if event.transaction_id in (None, *seen) else (*seen, event.transaction_id)
+
+
+def _on_succeeded(order: Order, event: FulfillmentSucceeded) -> Order:
+    return _ended(order, State.DELIVERED, event.at)
+
+
+def _on_accepted(order: Order, event: FulfillmentAccepted) -> Order:
+    return _heard(order, event, State.ACCEPTED, event.next, taken=True)
+
+
+def _on_failed(order: Order, event: FulfillmentFailed) -> Order:
+    if event.next is None:
+        changed = _heard(order, event, State.FAILED, None)
+        changed.ended_at = event.at
+        return changed
+    settling = event.next.act is Act.SETTLE
+    return _heard(order, event, State.SETTLING if settling else State.WAITING, event.next)
+
+
+def _on_voided(order: Order, event: AttemptVoided) -> Order:
+    changed = replace(
+        order,
+        state=State.CREATED if event.attempt == 1 else State.WAITING,
+        attempts=event.attempt - 1,
+        voided_since=None if event.void_reason is VoidReason.SUSPENDED else order.voided_since or event.at,
+        was_voided=True,
+        # Or a later question's "failed" would be taken for the next attempt's.
+        transaction_ids=_with_transaction(order, event),
+    )
+    _plan(changed, event.next)
+    return changed
+
+
+def _on_uncertain(order: Order, event: FulfillmentUncertain) -> Order:
+    changed = _heard(order, event, State.UNKNOWN, event.next, taken=event.taken)
+    changed.settlement = event.settlement
+    changed.steps = 0
+    return changed
+
+
+def _on_checked(order: Order, event: StatusChecked) -> Order:
+    changed = _heard(order, event, order.state, event.next, taken=event.taken)
+    changed.steps = event.step
+    return changed
+
+
+def _on_review(order: Order, event: ReviewRequested) -> Order:
+    changed = _heard(order, event, State.REVIEW, event.next, taken=event.taken)
+    changed.settlement = order.settlement or order.state is State.SETTLING
+    return changed
+
+
+def _on_resolved(order: Order, _event: FulfillmentResolved) -> Order:
+    return replace(order)
+
+
+def _on_cancelled(order: Order, event: FulfillmentCancelled) -> Order:
+    return _ended(order, State.CANCELLED, event.at)
+
+
+def _ended(order: Order, state: State, at: datetime) -> Order:
+    """Keep what answers a repeated OrderCreated or a late command, and no more."""
+    return Order(
+        order_id=order.order_id,
+        phone_number=order.phone_number,
+        size_mb=order.size_mb,
+        network=order.network,
+        state=state,
+        sequence=order.sequence,
+        attempts=order.attempts,
+        ended_at=at,
+    )
+
+
+def _on_command_rejected(order: Order, event: CommandRejected) -> Order:
+    # An order is remembered from its last event on, so that no event is newer than what is forgotten.
+    return replace(order, ended_at=order.ended_at and event.at)
+
+
+_EVOLVERS: Final[dict[type[FulfillmentEvent], Callable[[Order, Any], Order]]] = {
+    FulfillmentAttempted: _on_attempted,
+    FulfillmentSucceeded: _on_succeeded,
+    FulfillmentAccepted: _on_accepted,
+    FulfillmentFailed: _on_failed,
+    AttemptVoided: _on_voided,
+    FulfillmentUncertain: _on_uncertain,
+    StatusChecked: _on_checked,
+    ReviewRequested: _on_review,
+    FulfillmentResolved: _on_resolved,
+    FulfillmentCancelled: _on_cancelled,
+    CommandRejected: _on_command_rejected,
+}

@@ -1,0 +1,3 @@
+from tests.survival.conftest import stands
+
+__all__ = ["stands"]

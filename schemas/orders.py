@@ -1,6 +1,6 @@
 """What a purchase says: OrderCreated, by the gateway or by any other producer."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -27,7 +27,20 @@ def _spoken_time(value: object) -> object:
     raise ValueError("not a time: write it as 2026-01-31T12:00:00Z")
 
 
-Timestamp = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_spoken_time)]
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+
+def _finite(at: datetime) -> datetime:
+    """Both ends of the calendar a microsecond inwards: asyncpg writes them as infinities, with which nothing reckons.
+
+    The first of them is what an unset time says in Go.
+    """
+    if at == _FIRST:
+        return _FIRST + timedelta(microseconds=1)
+    return _LAST - timedelta(microseconds=1) if at == _LAST else at
+
+
+Timestamp = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_spoken_time), AfterValidator(_finite)]
 """RFC 3339, with a zone."""
 
 

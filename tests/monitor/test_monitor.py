@@ -4,7 +4,6 @@ import asyncio
 
 import aiohttp
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 
 from schemas.topics import FULFILLMENT_STATISTICS, MONITOR, MONITOR_CHANGELOG
 from services import kafka
@@ -13,6 +12,7 @@ from services.settings import Settings
 from services.setup.patience import Patience
 from services.setup.setup import set_up_kafka
 from tests.backend import Backend
+from tests.lost_topics import lose
 from tests.monitor.statistics import BEGAN_S, said, standing, troubled_hours
 from tests.monitor.watched import Watched
 from tests.waiting import until
@@ -48,7 +48,7 @@ async def test_without_its_changelog_it_says_nothing_twice(watched: Watched) -> 
     before = await watched.proven()
     assert before
     await first.stop()
-    await _remove(watched.settings, MONITOR_CHANGELOG)
+    await lose(watched.settings, MONITOR_CHANGELOG)
     refused = watched.monitor()
     assert await refused.ended(20) == 1
     assert f"{MONITOR_CHANGELOG} does not exist: run `python -m services.setup`" in refused.log
@@ -87,7 +87,7 @@ async def test_its_changelog_is_deleted_under_it(watched: Watched) -> None:
     await first.ready()
     await watched.write(log[:300])
     assert await watched.proven()
-    await _remove(watched.settings, MONITOR_CHANGELOG)
+    await lose(watched.settings, MONITOR_CHANGELOG)
     await set_up_kafka(watched.settings.model_copy(update={"partitions": 4}), Patience())
     await watched.write(log[300:450])
     await watched.proven()
@@ -124,7 +124,7 @@ async def test_statistics_that_were_made_anew_are_taken_from_their_beginning(wat
     await first.stop()
     raised = next(kept for kept in await watched.kept() if b'"raised":true' in kept)
     await watched.write_to(MONITOR_CHANGELOG, b"watch", raised)
-    await _remove(watched.settings, FULFILLMENT_STATISTICS)
+    await lose(watched.settings, FULFILLMENT_STATISTICS)
     await set_up_kafka(watched.settings.model_copy(update={"partitions": 4}), Patience())
     # Faust passes over what lies before it, and it may outlive the topic.
     await _commit(watched.settings, 50)
@@ -143,7 +143,7 @@ async def test_statistics_are_deleted_under_it(watched: Watched) -> None:
         [said(BEGAN_S + at, stands=standing(overdue_s=90 if at in trouble else 0)) for at in range(0, 300, 5)]
     )
     await watched.proven()
-    await _remove(watched.settings, FULFILLMENT_STATISTICS)
+    await lose(watched.settings, FULFILLMENT_STATISTICS)
     await set_up_kafka(watched.settings.model_copy(update={"partitions": 4}), Patience())
     await watched.write([said(BEGAN_S + at, stands=standing(overdue_s=90)) for at in range(300, 330, 5)])
     await monitor.said("alert_raised alert=retries_late", times=2, within_s=120)
@@ -159,21 +159,6 @@ async def _commit(settings: Settings, offset: int) -> None:
     group.assign([statistics])
     await group.commit({statistics: offset})
     await group.stop()
-
-
-async def _remove(settings: Settings, topic: str) -> None:
-    admin = AIOKafkaAdminClient(**kafka.connection(settings))
-    await admin.start()
-    try:
-        name = settings.topic_prefix + topic
-        await admin.delete_topics([name])
-
-        async def gone() -> bool:
-            return name not in await admin.list_topics()
-
-        await until(gone, f"{name} to be gone")
-    finally:
-        await admin.close()
 
 
 async def test_an_alert_stands_in_the_metrics_and_what_came_after_it_is_kept_too(watched: Watched) -> None:

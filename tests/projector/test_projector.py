@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -191,6 +192,16 @@ async def test_orders_that_nobody_can_mean_are_left_to_the_fulfiller(
     await database.until_row(marker.order_id, bool)
     assert await database.row(vast.order_id) is None
     assert await database.row(early.order_id) is None
+
+
+@pytest.mark.parametrize("ends", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"])
+async def test_the_ends_of_the_calendar_are_times_like_others(
+    log: Log, database: Database, projector: Projector, ends: str
+) -> None:
+    order = created(new_order())
+    await log.raw(ORDERS_EVENTS, value(order).replace(b"2026-01-31T12:00:00Z", ends.encode()))
+    row = await database.until_row(order.order_id, bool)
+    assert abs(row["created_at"] - datetime.fromisoformat(ends)) == timedelta(microseconds=1)
 
 
 async def test_text_that_postgresql_cannot_hold_is_made_readable(

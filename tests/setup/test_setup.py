@@ -20,7 +20,9 @@ from services.local.ports import free_port
 from services.run import Refusal
 from services.settings import Environment, Settings
 from services.setup.setup import set_up
+from tests.lost_topics import lose
 from tests.processes import Processes, environment
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -103,23 +105,31 @@ async def test_what_an_operator_changed_is_left_and_said(topics: Settings, admin
     name = topics.topic_prefix + ORDERS_EVENTS
     config = {"retention.ms": "1000000", "message.timestamp.type": "LogAppendTime", "retention.bytes": "-1"}
     await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs=config)])
+
+    async def seen() -> bool:
+        # The controller answers; the broker that is asked later hears of it from there.
+        (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
+        ((*_, entries),) = answer.resources
+        return {entry[0]: entry[1] for entry in entries}["retention.ms"] == config["retention.ms"]
+
+    await until(seen, "the broker to know")
     report = await set_up(topics)
     assert report.topics.differing == (f"topic {name}: retention.ms is 1000000, not -1",)
     assert f"  left as it is: topic {name}: retention.ms is 1000000, not -1" in report.lines()
 
 
-async def test_state_that_was_lost_is_not_taken_for_new(topics: Settings, admin: Any) -> None:
+async def test_state_that_was_lost_is_not_taken_for_new(topics: Settings) -> None:
     await write(topics, FULFILLMENT_EVENTS, 1)
-    await admin.delete_topics([topics.topic_prefix + FULFILLMENT_STATE])
+    await lose(topics, FULFILLMENT_STATE)
     report = await set_up(topics)
     assert (report.genesis.written, report.genesis.lost) == ((0, 2, 3), (1,))
     assert "python -m services.fulfiller recover" in report.lines()[-1]
     assert (await genesis(topics))[1] == []
 
 
-async def test_an_interrupted_setup_goes_on(topics: Settings, admin: Any) -> None:
+async def test_an_interrupted_setup_goes_on(topics: Settings) -> None:
     """State may hold something else already: the genesis record is looked for among it."""
-    await admin.delete_topics([topics.topic_prefix + FULFILLMENT_STATE])
+    await lose(topics, FULFILLMENT_STATE)
     await set_up(topics)
     await write(topics, FULFILLMENT_STATE, 3)
     report = await set_up(topics)

@@ -3,38 +3,25 @@
 from dataclasses import replace
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 
 from schemas.topics import FULFILLMENT_EVENTS, FULFILLMENT_STATE, ORDERS_EVENTS
-from services import kafka
 from services.sandbox.faults import magic_number
 from services.setup.patience import Patience
 from services.setup.setup import set_up_kafka
 from tests.checker import assert_sound
 from tests.evidence import read_topics
+from tests.lost_topics import lose
 from tests.processes import Service
 from tests.stand import Stand
 from tests.survival.conftest import Stands
 from tests.survival.scenarios import Ran, side_by_side
-from tests.waiting import until
 
 pytestmark = [pytest.mark.survival, pytest.mark.timeout(180)]
 
 
 async def _make_anew(stand: Stand, topic: str) -> None:
     """Delete it, and run the set-up as an operator would."""
-    name = stand.settings.topic_prefix + topic
-    admin = AIOKafkaAdminClient(**kafka.connection(stand.settings))
-    await admin.start()
-    try:
-        await admin.delete_topics([name])
-
-        async def gone() -> bool:
-            return name not in await admin.list_topics()
-
-        await until(gone, f"{name} to be gone")
-    finally:
-        await admin.close()
+    await lose(stand.settings, topic)
     await set_up_kafka(stand.settings, Patience())
 
 

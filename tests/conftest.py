@@ -18,6 +18,7 @@ from services.setup.patience import Patience
 from services.setup.setup import set_up_kafka
 from tests.backend import Backend, start
 from tests.rules_report import RulesReport
+from tests.second_tries import SecondTries
 
 TEMPLATE = "template_fulfillment"
 
@@ -25,6 +26,7 @@ TEMPLATE = "template_fulfillment"
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # where tests run side by side, the one that hears of all of them
         config.pluginmanager.register(RulesReport(config))
+        config.pluginmanager.register(SecondTries())
 
 
 @pytest.fixture(scope="session")

@@ -84,7 +84,7 @@ class RulesReport:
             reason = report.longrepr[2].removeprefix("Skipped: ")
             if reason.startswith(NOT_RUN):
                 self._absent[reason].add(report.nodeid)
-        elif report.when == "call":
+        elif report.passed and report.when == "call":
             self._passed.add(report.nodeid)
 
     @pytest.hookimpl(trylast=True)

@@ -26,6 +26,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.flaky(reruns=0)  # whatever it finds has been found
 def test_fresh_seeds_and_those_that_failed_once(capsys: pytest.CaptureFixture[str]) -> None:
     done = run("--seeds", str(FRESH), "--regressions", "--at-most-s", str(AT_MOST_S))
     with capsys.disabled():

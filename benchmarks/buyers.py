@@ -117,7 +117,8 @@ class Buyer:
 async def buyer(deployment: Deployment) -> AsyncIterator[Buyer]:
     """Of a deployment that runs. On leaving every order has ended."""
     listener = await asyncpg.connect(deployment.database_url)
-    rows = await asyncpg.connect(deployment.database_url)
+    # A plan is kept from when the table was empty, and then it would be to read all of it each time.
+    rows = await asyncpg.connect(deployment.database_url, server_settings={"enable_seqscan": "off"})
     session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), raise_for_status=True)
     async with session:
         buying = Buyer(session, rows, deployment.gateway_url)

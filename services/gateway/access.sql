@@ -63,7 +63,8 @@ WITH changed AS (
     UPDATE access.users SET
         role = COALESCE($4::text, role),
         password_hash = COALESCE($5::text, password_hash),
-        disabled_at = CASE WHEN $6::boolean IS NULL THEN disabled_at WHEN $6 THEN COALESCE(disabled_at, now()) END
+        disabled_at = CASE WHEN $6::boolean IS NULL THEN disabled_at WHEN $6 THEN COALESCE(disabled_at, now()) END,
+        credential = credential + CASE WHEN $5 IS NOT NULL OR $6 IS TRUE THEN 1 ELSE 0 END
     WHERE name = $3
     RETURNING *
 ), ended AS (
@@ -82,8 +83,11 @@ SELECT name, role, created_at, last_login_at, disabled_at, pg_notify('access_cha
 -- name: change_own_password
 -- No row where it is no longer the password that was proven. Ends the user's other sessions; streams ask again.
 WITH changed AS (
-    UPDATE access.users SET password_hash = $5 WHERE name = $3 AND password_hash = $6 AND disabled_at IS NULL
-    RETURNING name
+    UPDATE access.users SET password_hash = $5, credential = credential + 1
+    WHERE name = $3 AND password_hash = $6 AND disabled_at IS NULL
+    RETURNING name, credential
+), kept AS (
+    UPDATE access.sessions AS s SET credential = changed.credential FROM changed WHERE s.token_hash = $4
 ), ended AS (
     DELETE FROM access.sessions WHERE user_name IN (SELECT name FROM changed) AND token_hash <> $4
 ), cleared AS (
@@ -105,7 +109,9 @@ SELECT password_hash FROM access.users WHERE name = $1 AND disabled_at IS NULL;
 
 -- name: try_login
 -- Counts the attempt as failed before the password is looked at, so that a hundred at once are a hundred. Whoever is
--- blocked is not counted, nor does an address that is blocked count against anybody. After 5 failures in a row of a user, 20 from an address, the wait doubles from 1 s to 15 min.
+-- blocked is not counted, nor does an address that is blocked count against anybody. After 5 failures in a row of a user,
+-- 20 from an address, the wait doubles from 1 s on: to 15 min for an address, to 30 s for a user, whom strangers could
+-- else keep out.
 WITH counted AS (
     INSERT INTO access.login_failures AS f (subject, failures)
     SELECT subject, 1 FROM unnest(ARRAY['address:' || $2::text, 'user:' || $1::text]) AS subject
@@ -118,14 +124,14 @@ WITH counted AS (
         blocked_until = CASE
             WHEN f.failed_at < now() - interval '1 hour' THEN '-infinity'
             WHEN f.failures + 1 < CASE WHEN f.subject LIKE 'user:%' THEN 5 ELSE 20 END THEN '-infinity'
-            ELSE now() + interval '1 s' * LEAST(
-                900, 2 ^ LEAST(10, f.failures + 1 - CASE WHEN f.subject LIKE 'user:%' THEN 5 ELSE 20 END))
+            WHEN f.subject LIKE 'user:%' THEN now() + interval '1 s' * LEAST(30, 2 ^ LEAST(10, f.failures - 4))
+            ELSE now() + interval '1 s' * LEAST(900, 2 ^ LEAST(10, f.failures - 19))
         END
     WHERE f.blocked_until <= now()
     RETURNING subject
 )
 SELECT (SELECT count(*) = 2 FROM counted) AS allowed,
-       u.name, u.role, u.password_hash,
+       u.name, u.role, u.password_hash, u.credential,
        GREATEST(1, (
            SELECT ceil(EXTRACT(epoch FROM max(blocked_until) - now())) FROM access.login_failures
            WHERE subject IN ('address:' || $2, 'user:' || $1) AND blocked_until > now()
@@ -134,20 +140,25 @@ FROM (SELECT) AS one
 LEFT JOIN access.users AS u ON u.name = $1 AND u.disabled_at IS NULL;
 
 -- name: begin_session
--- The session that the browser had before ends; what was counted as failed beforehand is taken back.
-WITH made AS (
-    INSERT INTO access.sessions (token_hash, user_name) VALUES ($4, $3)
+-- No row where the password is no longer the one that was proven. The session that the browser had before ends; what was
+-- counted as failed beforehand is taken back.
+WITH proven AS (
+    UPDATE access.users SET last_login_at = now(), password_hash = COALESCE($6, password_hash)
+    WHERE name = $3 AND credential = $8 AND disabled_at IS NULL
+    RETURNING name, credential
+), made AS (
+    INSERT INTO access.sessions (token_hash, user_name, credential) SELECT $4, name, credential FROM proven
 ), replaced AS (
-    DELETE FROM access.sessions WHERE token_hash = $5
+    DELETE FROM access.sessions WHERE token_hash = $5 AND EXISTS (SELECT FROM proven)
 ), cleared AS (
-    DELETE FROM access.login_failures WHERE subject = 'user:' || $3
+    DELETE FROM access.login_failures WHERE subject IN (SELECT 'user:' || name FROM proven)
 ), eased AS (
     UPDATE access.login_failures SET failures = GREATEST(0, failures - 1), blocked_until = '-infinity'
-    WHERE subject = 'address:' || $7::text
-), seen AS (
-    UPDATE access.users SET last_login_at = now(), password_hash = COALESCE($6, password_hash) WHERE name = $3
+    WHERE subject = 'address:' || $7::text AND EXISTS (SELECT FROM proven)
+), noted AS (
+    INSERT INTO access.audit (actor, address, action, target) SELECT $1, $2, 'login', name FROM proven
 )
-INSERT INTO access.audit (actor, address, action, target) VALUES ($1, $2, 'login', $3);
+SELECT name FROM proven;
 
 -- name: session
 -- Whose it is, while it lives; that it was used is noted now and then.
@@ -156,7 +167,7 @@ WITH live AS (
         LEAST($2, extract(epoch FROM s.created_at - now()) + $3)::float8 AS lives_s
     FROM access.sessions AS s
     JOIN access.users AS u ON u.name = s.user_name
-    WHERE s.token_hash = $1 AND u.disabled_at IS NULL
+    WHERE s.token_hash = $1 AND u.disabled_at IS NULL AND s.credential = u.credential
       AND s.seen_at > now() - make_interval(secs => $2)
       AND s.created_at > now() - make_interval(secs => $3)
 ), noted AS (

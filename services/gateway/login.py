@@ -1,6 +1,7 @@
 """POST /login and /logout, GET /api/session: people at the dashboard."""
 
 import asyncio
+from collections import Counter
 from typing import Annotated, Final, Literal
 
 import structlog
@@ -21,6 +22,8 @@ from services.settings import Environment, Settings
 _TIMEOUT_S: Final = 5.0
 _AT_ONCE: Final = 2
 _WAITING: Final = 20
+_WAITING_OF_ONE: Final = 5
+"""From one address: a flood of theirs is not to keep others out."""
 _TAG: Final = "Access"
 
 log = structlog.get_logger()
@@ -86,7 +89,8 @@ class Logins:
         self._audit = audit
         self._addresses = addresses
         self._room = asyncio.Semaphore(_AT_ONCE)
-        self._waiting = 0
+        self._waiting: Counter[str] = Counter()
+        """By address."""
         self._https = settings.environment is not Environment.DEVELOPMENT
 
     async def login(self, request: web.Request, _caller: Caller) -> web.Response:
@@ -109,9 +113,10 @@ class Logins:
         """Who it is now, and the token of their session. Problem 401, 429 or 503."""
         name, password = said.username.lower(), said.password.get_secret_value()
         address = self._addresses.of(request)
-        if self._waiting >= _WAITING:
+        party = household(address)
+        if self._waiting[party] >= _WAITING_OF_ONE or self._waiting.total() >= _WAITING:
             raise wait(1)
-        self._waiting += 1
+        self._waiting[party] += 1
         try:
             # A flood of logins must not take the connections that the purchases need.
             async with self._room:
@@ -119,7 +124,8 @@ class Logins:
         except DatabaseAwayError as error:
             raise unavailable("nobody can log in now: the database is away", retry_after_s=2) from error
         finally:
-            self._waiting -= 1
+            self._waiting[party] -= 1
+            self._waiting += Counter()  # forgets those of whom nothing waits
         return caller_of(name, role, token), token
 
     async def _session(self, request: web.Request, name: str, password: str, address: str) -> tuple[Role, str]:
@@ -131,10 +137,13 @@ class Logins:
         if not await self._passwords.matches(row["password_hash"], password):
             # Only a name that exists is noted: what else is typed there may be a password.
             await self._audit.note(By("anyone", address), "login_failed", row["name"] or "")
-            raise Problem(LOGIN_FAILED, "the name or the password is wrong")
+            raise _failed()
         renewed = await self._passwords.renewed(row["password_hash"], password)
         by = By(f"user:{name}", address)
-        return Role(row["role"]), await self._sessions.begin(request, by, name, renewed)
+        token = await self._sessions.begin(request, by, name, row["credential"], renewed)
+        if token is None:
+            raise _failed()
+        return Role(row["role"]), token
 
     async def logout(self, request: web.Request, caller: Caller) -> web.Response:
         """Of a key there is nothing to end."""
@@ -154,6 +163,10 @@ class Logins:
 
     async def session(self, _request: web.Request, caller: Caller) -> web.Response:
         return known(caller)
+
+
+def _failed() -> Problem:
+    return Problem(LOGIN_FAILED, "the name or the password is wrong")
 
 
 def wait(wait_s: int) -> Problem:

@@ -59,16 +59,21 @@ class Sessions:
         if len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
 
-    async def begin(self, request: web.Request, by: By, name: str, password_hash: str | None) -> str:
-        """A new session's token; the one that the browser had before ends."""
+    async def begin(
+        self, request: web.Request, by: By, name: str, credential: int, password_hash: str | None
+    ) -> str | None:
+        """A new session's token, and the one that the browser had before ends; `password_hash` replaces the user's.
+
+        None where the credential that was proven has changed meanwhile.
+        """
         token = secrets.token_urlsafe(32)
         before = _hash(request.cookies.get(self._name, ""))
-        await self._database.fetchrow(
+        begun = await self._database.fetchrow(
             "begin_session",
-            *(by.actor, by.address, name, _hash(token), before, password_hash, household(by.address)),
+            *(by.actor, by.address, name, _hash(token), before, password_hash, household(by.address), credential),
             timeout_s=_TIMEOUT_S,
         )
-        return token
+        return token if begun is not None else None
 
     async def end(self, by: By, session: Session) -> None:
         await self._database.fetchrow("end_session", by.actor, by.address, session.token_hash, timeout_s=_TIMEOUT_S)
@@ -93,7 +98,7 @@ def caller_of(name: str, role: Role, token: str) -> Caller:
 
 
 def _hash(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
+    return hashlib.sha256(token.encode(errors="surrogateescape")).digest()
 
 
 def _csrf_token(token: str) -> str:

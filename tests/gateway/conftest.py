@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.ids import log_id
 from schemas.topics import FULFILLMENT_COMMANDS, ORDERS_EVENTS
+from services.gateway.database import DatabaseAwayError
 from services.gateway.server import Gateway, serving
 from services.settings import Settings
 from services.setup.patience import Patience
@@ -226,8 +227,16 @@ def gateway(stand: Stand) -> Gateway:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def client(stand: Stand) -> Client:
-    """Once what an earlier test took away is back."""
-    await until(lambda: stand.gateway.database.up and bool(stand.gateway.kafka), "PostgreSQL and Kafka")
+    """Once what an earlier test took away is back. Asked, for the gateway's loop may have stood still since."""
+
+    async def answers() -> bool:
+        try:
+            await stand.gateway.database.fetchrow("probe", timeout_s=5)
+        except DatabaseAwayError:
+            return False
+        return bool(stand.gateway.kafka)
+
+    await until(answers, "PostgreSQL and Kafka")
     return stand.client
 
 

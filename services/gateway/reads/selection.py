@@ -186,12 +186,14 @@ def resumed(said: Listing) -> list[Any] | None:
         digest, *values = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
         if digest == _digest(said) and len(values) == len(columns):
             return [_value(column, value) for column, value in zip(columns, values, strict=True)]
-    except (binascii.Error, ValueError, TypeError, AttributeError):
+    except (binascii.Error, ValueError, TypeError, OverflowError):
         pass  # whatever is wrong with it, the answer is the same
     raise Problem(INVALID_REQUEST, "cursor: not one of this question; begin again without it")
 
 
-def _value(column: str, value: str) -> Any:
+def _value(column: str, value: object) -> Any:
+    if not isinstance(value, str) or "\0" in value:
+        raise TypeError("not text that PostgreSQL takes")
     if column == "id":
         return canonical_uuid(value)
     if column in {"created_at", "updated_at"}:

@@ -13,6 +13,7 @@ import pytest_asyncio
 from services.gateway import body, http, keys
 from services.gateway.access import Role
 from services.gateway.reads import stream
+from tests.gateway.access.conftest import COOKIE, PASSWORD, People
 from tests.gateway.conftest import Client, Stand, View, standing
 from tests.waiting import until
 
@@ -65,6 +66,15 @@ async def test_a_body_that_does_not_come_is_a_408_and_the_connection_s_end(
             assert await asyncio.wait_for(reader.read(), 60) == b""
         finally:
             trickle.cancel()
+
+
+@pytest.mark.parametrize("token", [b"\xff", b"\xc3\xa9" * 43, b"\xff" * 43, b""])
+async def test_a_cookie_that_is_no_text_hinders_no_login(client: Client, people: People, token: bytes) -> None:
+    name = await people.add(Role.VIEWER)
+    who = orjson.dumps({"username": name, "password": PASSWORD})
+    head = b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+    status, _, _ = await said(client, head % len(who) + b"Cookie: %s=%s\r\n\r\n" % (COOKIE.encode(), token) + who)
+    assert status in {200, 400}
 
 
 async def test_a_body_that_nobody_reads_holds_no_connection(client: Client) -> None:

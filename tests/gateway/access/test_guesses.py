@@ -133,3 +133,20 @@ async def test_what_is_remembered_of_addresses_and_guesses_is_bounded(proxied: S
         rates.give_back("100")
     quotas = [rates.take("100") for _ in range(4)]
     assert [quota is not None and quota.allowed for quota in quotas] == [True, True, False, False], "no more than ever"
+
+
+async def test_one_address_that_floods_leaves_room_for_others(proxied: Stand, people: People) -> None:
+    names = [await people.add(Role.VIEWER) for _ in range(3)]
+    flood = [
+        asyncio.create_task(
+            login(proxied.client, f"nobody-{n}", "a wrong password", **{"X-Forwarded-For": "203.0.113.7"})
+        )
+        for n in range(60)
+    ]
+    # The first to be turned away find no room.
+    await asyncio.wait(flood, return_when=asyncio.FIRST_COMPLETED)
+    answers = [
+        await login(proxied.client, name, **{"X-Forwarded-For": f"198.51.100.{n}"}) for n, name in enumerate(names)
+    ]
+    assert [answer.status for answer in answers] == [200] * 3
+    assert {answer.status for answer in await asyncio.gather(*flood)} == {401, 429}

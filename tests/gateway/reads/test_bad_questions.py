@@ -5,6 +5,8 @@ import base64
 import orjson
 import pytest
 
+from services.gateway.reads.questions import Listing, Sort
+from services.gateway.reads.selection import cursor
 from tests.gateway.reads.conftest import EXPORT, LOGS, STATS, STREAM, Reader
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -83,8 +85,25 @@ async def test_a_wrong_question_is_refused(viewer: Reader, path: str, wrong: str
      ["000000000000", None, None], ["000000000000", "9999-99-99", "6f1c1a53-9a44-5d0e-8f6d-2b8f3f6f0a51"]],
 )  # fmt: skip
 async def test_a_forged_cursor_is_refused(viewer: Reader, values: object) -> None:
-    cursor = base64.urlsafe_b64encode(orjson.dumps(values)).rstrip(b"=").decode()
-    assert (await viewer.get(LOGS, cursor=cursor)).is_problem(400)
+    forged = base64.urlsafe_b64encode(orjson.dumps(values)).rstrip(b"=").decode()
+    assert (await viewer.get(LOGS, cursor=forged)).is_problem(400)
+
+
+@pytest.mark.parametrize(
+    ("sort", "values"),
+    [
+        ("-created_at", ["0001-01-01T00:00:00+14:00", "6f1c1a53-9a44-5d0e-8f6d-2b8f3f6f0a51"]),
+        ("-created_at", ["9999-12-31T23:59:59-14:00", "6f1c1a53-9a44-5d0e-8f6d-2b8f3f6f0a51"]),
+        ("-created_at", ["2026-01-31T12:00:00Z", 5]),
+        ("network", [5, "2026-01-31T12:00:00Z", "6f1c1a53-9a44-5d0e-8f6d-2b8f3f6f0a51"]),
+        ("network", ["a\0b", "2026-01-31T12:00:00Z", "6f1c1a53-9a44-5d0e-8f6d-2b8f3f6f0a51"]),
+        ("network", [["a"], "2026-01-31T12:00:00Z", "6f1c1a53-9a44-5d0e-8f6d-2b8f3f6f0a51"]),
+    ],
+)
+async def test_a_cursor_with_other_values_is_refused(viewer: Reader, sort: str, values: list[object]) -> None:
+    digest = orjson.loads(base64.urlsafe_b64decode(cursor(Listing(sort=Sort(sort)), values) + "==="))[0]
+    forged = base64.urlsafe_b64encode(orjson.dumps([digest, *values])).rstrip(b"=").decode()
+    assert (await viewer.get(LOGS, sort=sort, cursor=forged)).is_problem(400)
 
 
 @pytest.mark.parametrize("last", ["", "x", "1", "1_", "_1", "1_2_3", "1.2.3_-1", "1" * 19 + "_1", "٣_1", "1;2"])

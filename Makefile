@@ -7,7 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 WORKERS ?= 2
 
-.PHONY: run demo setup test lint format schemas bench screenshots outage mutants simulate chaos bulk mutation fuzz contract vulnerabilities
+.PHONY: run demo setup test lint format schemas bench screenshots outage mutants simulate chaos bulk mutation fuzz contract access vulnerabilities
 
 run: setup
 	@exec $(BIN)/python -m services.local
@@ -41,8 +41,9 @@ schemas: $(INSTALLED)
 	$(BIN)/python -m schemas
 	$(BIN)/python -m services.gateway.published
 
+# All figures, or ONLY one: `make bench ONLY=reads` asks a million orders.
 bench: setup
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
 # SEEDS fresh histories from BASE on (drawn from the clock unless given), or the one of SEED.
 simulate: $(INSTALLED)
@@ -52,6 +53,10 @@ simulate: $(INSTALLED)
 EXAMPLES ?= 100
 contract: setup
 	CONTRACT_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/contract -o timeout=3600
+
+# Every route, as every role, with every kind of credential that is not one; logins, sessions, keys, limits.
+access: setup
+	$(BIN)/python -m pytest tests/gateway/access tests/gateway/test_access.py
 
 # MINUTES of everything dying and coming back, by the plan of SEED (any, unless given).
 chaos: setup

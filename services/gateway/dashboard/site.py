@@ -88,6 +88,7 @@ class Site:
             may_act=may_act(caller),
             phone=partial(words.phone, whole=whole),
             complaint=partial(words.complaint, whole=whole),
+            code=partial(words.code, whole=whole),
             aside=str if may_act(caller) else masked,
             alerts=self._standing(),
             **said,

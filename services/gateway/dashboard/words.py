@@ -105,7 +105,7 @@ def without_number(said: Any, row: Row) -> Any:
             return said
 
 
-_FREE: Final = frozenset({"error_message", "api_response", "why", "reason"})
+_FREE: Final = frozenset({"error_message", "error_code", "api_response", "why", "reason"})
 """Where providers and people write what they like: other people's numbers too."""
 _MINUTE_S: Final = 60
 _DIGITS: Final = 9
@@ -139,6 +139,12 @@ def _masked(said: Any) -> Any:
 def complaint(row: Row, *, whole: bool) -> str:
     """What the provider said of its failure."""
     said = row["error_message"] or ""
+    return str(said) if whole else masked(without_number(said, row))
+
+
+def code(row: Row, *, whole: bool) -> str:
+    """What the provider calls its failure: its own text as well."""
+    said = row["error_code"] or ""
     return str(said) if whole else masked(without_number(said, row))
 
 

@@ -137,3 +137,18 @@ async def _live(open_page: Open, query: str = "") -> Page:
     page = await open_page(PATH + query)
     await expect(page.locator("#live")).to_have_text("live")
     return page
+
+
+async def test_a_press_ends_on_what_it_began_on(open_page: Open, hand: Hand) -> None:
+    """The page is drawn anew between the button's going down and its coming up."""
+    page = await open_page(f"{PATH}/orders/{await hand.failed()}")
+    button = page.get_by_role("button", name="Copy").first
+    await page.evaluate("() => document.addEventListener('click', (event) => (window.pressed = event.target), true)")
+    await button.hover()
+    await page.mouse.down()
+    async with page.expect_response(lambda answer: answer.request.resource_type == "fetch"):
+        await page.evaluate("() => { window.drawn = false; reload().then(() => (window.drawn = true)); }")
+    await page.evaluate("() => new Promise((tell) => requestAnimationFrame(() => requestAnimationFrame(tell)))")
+    await page.mouse.up()
+    assert await page.evaluate("() => window.pressed?.tagName") == "BUTTON"
+    await page.wait_for_function("() => window.drawn")

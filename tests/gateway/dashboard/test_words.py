@@ -120,6 +120,13 @@ def test_a_number_in_a_provider_s_words_is_masked_however_it_is_written(said: An
     assert digits.endswith("241267"), "of nine digits four and two are left"
 
 
+@pytest.mark.parametrize("said", ["NO_0241234567", "FAILED +233 20 999 9999"])
+def test_a_failure_s_code_holds_no_number_for_viewers(said: str) -> None:
+    failed = row("failed") | {"error_code": said}
+    assert words.code(failed, whole=True) == said
+    assert "•••" in words.code(failed, whole=False)
+
+
 def test_what_is_not_its_number_is_left_alone() -> None:
     said = {"transaction_id": "AT-241234", "at": "2026-01-31T12:00:00Z", "amount": 24123456}
     assert words.without_number(said, row("failed")) == said

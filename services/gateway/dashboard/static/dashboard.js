@@ -4,6 +4,7 @@
 const CSRF = document.querySelector("meta[name=csrf-token]").content;
 const STREAM = "/api/admin/fulfillment/stream?rows=brief";
 const POLL_MS = 30000;
+const PATIENCE_MS = 60000;
 const AGAIN_MS = 3000;
 const READY_MS = 5000;
 const MOST = 9999;
@@ -52,7 +53,7 @@ function tellTimes() {
 
 // A server that is away is an answer like another: the page stays, and looks again later.
 const AWAY = { ok: false, status: 0, json: async () => ({ detail: "The gateway cannot be reached now" }), text: async () => "" };
-const got = (...said) => fetch(...said).catch(() => AWAY);
+const got = (address, options = {}) => fetch(address, { signal: AbortSignal.timeout(PATIENCE_MS), ...options }).catch(() => AWAY);
 
 async function send(path, content, method = "POST") {
   const headers = { "Content-Type": "application/json", "X-CSRF-Token": CSRF, Prefer: "wait=2" };
@@ -271,6 +272,8 @@ async function reload() {
   const list = one("#list");
   const page = await pageOf(location.href, list ? { "HX-Request": "true" } : {});
   if (!page) return;
+  // A press ends on what it began on, or it would be none.
+  while (one("main :active")) await new Promise(requestAnimationFrame);
   const focused = document.activeElement?.closest?.("tr[data-row]")?.dataset.row;
   const inList = list?.contains(document.activeElement);
   const within = () => all("a, button, input, select, summary", one("main"));

@@ -158,7 +158,7 @@ EXPORT: Final = Description(
     {200: Reply("RFC 4180, with the seed's columns.", "text/csv", {"Content-Disposition": "A file's name."})},
     _TAG,
     "Streamed. A cell that a spreadsheet would take for a formula begins with an apostrophe. An export that cannot be "
-    "finished breaks off its connection.",
+    "finished, or whose key or session ends, breaks off its connection.",
     query=Export,
 )
 STATS: Final = Description(

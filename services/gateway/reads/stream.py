@@ -224,7 +224,7 @@ async def _tell(
         while (message := await queue.get()) is not None:
             if said := message.brief if brief else message.whole:
                 await _send(response, said)
-    except (ConnectionResetError, TimeoutError) as error:
+    except (ConnectionError, TimeoutError) as error:
         log.info("listener_gone", error=type(error).__name__)
         if request.transport is not None:  # what is left to be written would never be
             request.transport.abort()

@@ -57,6 +57,7 @@ async def test_every_page_as_every_role(open_page: Open, hand: Hand, stand: Stan
             assert acts, path
         await page.set_viewport_size({"width": 390, "height": 900})
         assert await page.evaluate("document.documentElement.scrollWidth") <= 390, path
+        assert await violations(page) == [], f"{path} on a phone"
 
 
 async def test_what_strangers_write_stays_text(open_page: Open, hand: Hand, stand: Stand) -> None:

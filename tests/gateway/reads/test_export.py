@@ -1,15 +1,22 @@
 import asyncio
 import csv
 import io
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from typing import Final
 
 import pytest
 from aiohttp import web
 
+from services.gateway import keys
+from services.gateway.access import Role
 from services.gateway.reads import export
 from tests.gateway.conftest import Stand
 from tests.gateway.reads.conftest import EXPORT, Hand, Reader
 from tests.projector.events import NOON
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -89,20 +96,66 @@ async def test_whoever_does_not_read_is_sent_away(
 
     monkeypatch.setattr(export, "_WRITE_S", 0.3)
     monkeypatch.setattr(export, "_break_off", break_off)
-    order_id = await hand.failed()
-    more_than_sockets_hold = 20_000_000
+    await _too_much(hand)
+    async with _not_reading(viewer, stand), asyncio.timeout(60):
+        await gone.wait()
+
+
+async def test_a_revoked_key_s_export_ends(hand: Hand, stand: Stand) -> None:
+    await _too_much(hand)
+    key = await keys.create(hand.connection, Role.VIEWER, None)
+    async with _not_reading(Reader(stand.client, key), stand) as reader:
+        assert await keys.revoke(hand.connection, key.partition(".")[0])
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await asyncio.wait_for(reader.readexactly(_MORE_THAN_SOCKETS_HOLD), 60)
+
+
+async def test_whoever_leaves_in_the_middle_is_no_fault(
+    viewer: Reader, hand: Hand, stand: Stand, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await _too_much(hand)
+    async with _not_reading(viewer, stand):
+        pass
+    await until(lambda: not stand.gateway.reads.exports._under_way, "its end")  # noqa: SLF001 - what is left
+    assert "request_failed" not in capsys.readouterr().out
+
+
+async def test_one_caller_has_few_exports_at_once(hand: Hand, stand: Stand) -> None:
+    await _too_much(hand)
+    viewer = Reader(stand.client, await keys.create(hand.connection, Role.VIEWER, None))
+    async with AsyncExitStack() as stack:
+        for _ in range(export._AT_ONCE):  # noqa: SLF001 - so many, and no more
+            await stack.enter_async_context(_not_reading(viewer, stand))
+        answer = await viewer.get(EXPORT)
+        assert answer.is_problem(429)
+        assert int(answer.headers["Retry-After"]) >= 1
+    await until(lambda: not stand.gateway.reads.exports._under_way, "their ends")  # noqa: SLF001 - what is left
+
+
+_MORE_THAN_SOCKETS_HOLD: Final = 6_000_000
+
+
+async def _too_much(hand: Hand) -> None:
     await hand.connection.execute(
         "UPDATE fulfillment_logs SET error_message = repeat('x', $2) WHERE order_id = $1",
-        order_id,
-        more_than_sockets_hold,
+        await hand.failed(),
+        _MORE_THAN_SOCKETS_HOLD,
     )
-    reader, writer = await asyncio.open_connection("127.0.0.1", stand.client.port, limit=1000)
+
+
+@asynccontextmanager
+async def _not_reading(who: Reader, stand: Stand) -> AsyncIterator[asyncio.StreamReader]:
+    """An export that has begun, and is read no further."""
+    client = socket.socket()
+    client.setblocking(False)  # noqa: FBT003 - its name says what
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", stand.client.port))
+    reader, writer = await asyncio.open_connection(sock=client, limit=1000)
     try:
-        headers = viewer.headers | {"Host": f"127.0.0.1:{stand.client.port}"}
+        headers = who.headers | {"Host": f"127.0.0.1:{stand.client.port}"}
         head = "".join(f"{name}: {said}\r\n" for name, said in headers.items())
         writer.write(f"GET {EXPORT} HTTP/1.1\r\n{head}\r\n".encode())
         assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
-        async with asyncio.timeout(10):
-            await gone.wait()
+        yield reader
     finally:
         writer.close()

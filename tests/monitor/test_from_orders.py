@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 from aiokafka import AIOKafkaProducer
@@ -48,7 +49,14 @@ async def _said(system: Stand, kind: str, name: str) -> Alert:
 async def test_orders_that_wait_are_late_in_doubt_or_a_person_s_are_named_and_their_alerts_end(
     backend: Backend, migrated: str, tmp_path: Path
 ) -> None:
-    bounds = {"alert_orders_waiting": 2.0, "alert_retries_late": 4.0, "alert_in_doubt": 4.0, "alert_no_orders": 4.0}
+    bounds: dict[str, Any] = {
+        "alert_orders_waiting": 2.0,
+        "alert_retries_late": 4.0,
+        "alert_in_doubt": 2.0,
+        "alert_no_orders": 4.0,
+        # In doubt for long enough to be seen, before it is a person's.
+        "verify_delays": (1.0, 2.0, 12.0),
+    }
     async with stand(backend, migrated, tmp_path, alert_durations=QUICKLY, **bounds) as system:
         monitor, projector = system.start("services.monitor"), system.projector()
         await asyncio.gather(monitor.ready(), projector.ready())

@@ -21,11 +21,11 @@ setup: $(INSTALLED)
 	@$(BIN)/python -m services.local.prepare
 
 # Two at a time, a file each: the tests wait for sessions and delays about half of their time. What fails is tried once
-# more, for a machine may be busy; two tests at most, each named at the end with its fault; never after a breach of an
+# more, for a machine may be busy; three tests at most, each named at the end with its fault; never after a breach of an
 # invariant. `pytest` alone tries everything once.
 test: setup lint
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
-		--reruns 1 --max-suite-reruns 2 --rerun-except 'breaches:'
+		--reruns 1 --max-suite-reruns 3 --rerun-except 'breaches:'
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

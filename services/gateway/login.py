@@ -134,16 +134,15 @@ class Logins:
         if row is None or not row["allowed"]:
             log.info("login_throttled", address=address)
             raise wait(1 if row is None else row["wait_s"])
-        if not await self._passwords.matches(row["password_hash"], password):
-            # Only a name that exists is noted: what else is typed there may be a password.
-            await self._audit.note(By("anyone", address), "login_failed", row["name"] or "")
-            raise _failed()
-        renewed = await self._passwords.renewed(row["password_hash"], password)
-        by = By(f"user:{name}", address)
-        token = await self._sessions.begin(request, by, name, row["credential"], renewed)
-        if token is None:
-            raise _failed()
-        return Role(row["role"]), token
+        if await self._passwords.matches(row["password_hash"], password):
+            renewed = await self._passwords.renewed(row["password_hash"], password)
+            by = By(f"user:{name}", address)
+            token = await self._sessions.begin(request, by, name, row["credential"], renewed)
+            if token is not None:
+                return Role(row["role"]), token
+        # Only a name that exists is noted: what else is typed there may be a password.
+        await self._audit.note(By("anyone", address), "login_failed", row["name"] or "")
+        raise Problem(LOGIN_FAILED, "the name or the password is wrong")
 
     async def logout(self, request: web.Request, caller: Caller) -> web.Response:
         """Of a key there is nothing to end."""
@@ -163,10 +162,6 @@ class Logins:
 
     async def session(self, _request: web.Request, caller: Caller) -> web.Response:
         return known(caller)
-
-
-def _failed() -> Problem:
-    return Problem(LOGIN_FAILED, "the name or the password is wrong")
 
 
 def wait(wait_s: int) -> Problem:

@@ -207,6 +207,7 @@ async def test_a_login_is_good_for_what_was_proven_alone(
     monkeypatch.setattr(Passwords, "renewed", lambda _passwords, _stored, password: Passwords().hashed(password))
     assert (await login(client, name)).is_problem(401)
     monkeypatch.undo()
+    assert len(await people.audited(action="login_failed", target=name)) == 1
     assert await people.connection.fetchval("SELECT count(*) FROM access.sessions WHERE user_name = $1", name) == 0
     if meanwhile == "new password":
         assert (await login(client, name)).is_problem(401)

@@ -67,7 +67,9 @@ class Gateway:
         self.claims = Claims(self.database)
         self.reads = Reads(settings, self.database)
         self.database.on_change = _each(self.changes.notify, self.reads.feed.notify)
-        self.database.on_access_change = _each(self.keys.forget, self.reads.feed.send_away, self.reads.exports.end)
+        self.database.on_access_change = _each(
+            self.keys.forget, self.reads.feed.send_away, self.reads.exports.under_way.end
+        )
         addresses = Addresses(settings.trusted_proxies)
         self.audit = audit = Audit(self.database)
         self.alerts = Alerts(settings, lambda: self.reads.feed.say("alerts"))

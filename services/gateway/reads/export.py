@@ -1,18 +1,16 @@
 """GET /api/admin/fulfillment/export.csv: all that fits, a page at a time, whatever there is of it."""
 
 import asyncio
-import time
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 import structlog
 from aiohttp import web
 
 from services.gateway.access import Caller
-from services.gateway.problem import HEADERS, TOO_MANY, Problem
+from services.gateway.problem import HEADERS, Problem
 from services.gateway.reads import selection
+from services.gateway.reads.lasting import Lasting
 from services.gateway.reads.listing import Listings
 from services.gateway.reads.questions import Export, asked
 from services.gateway.reads.reading import QUERIES, Reading
@@ -31,7 +29,6 @@ _WRITE_S: Final = 60.0
 _AT_ONCE: Final = 4
 """Of one caller."""
 _AGAIN_S: Final = 10
-_YEAR_S: Final = 365 * 86400.0
 
 
 def _text(column: str) -> str:
@@ -57,36 +54,13 @@ class Exports:
     def __init__(self, reading: Reading, listings: Listings) -> None:
         self._reading = reading
         self._listings = listings
-        self._under_way: defaultdict[str, list[web.Request]] = defaultdict(list)
-
-    def end(self, actor: str) -> None:
-        """A key was revoked, or what a user may do has changed: whoever comes again is asked again who it is."""
-        for request in self._under_way.get(actor, ()):
-            _break_off(request)
+        self.under_way = Lasting("exports")
 
     async def csv(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         """Pages by key: no snapshot is held for as long as a client takes to read, and memory stays the same."""
         said = asked(request, Export)
-        with self._one_of(caller, request):
+        with self.under_way.one_of(caller, partial(_break_off, request), at_most=_AT_ONCE, again_s=_AGAIN_S):
             return await self._told(request, said)
-
-    @contextmanager
-    def _one_of(self, caller: Caller, request: web.Request) -> Iterator[None]:
-        """Problem 429 for who has too many already. The key's or session's end is the export's."""
-        if len(self._under_way.get(caller.actor, ())) >= _AT_ONCE:
-            wait = {"Retry-After": str(_AGAIN_S)}
-            raise Problem(TOO_MANY, f"at most {_AT_ONCE} exports of one caller at once", headers=wait)
-        self._under_way[caller.actor].append(request)
-        ends_in_s = max(0.0, caller.ends_at_s - time.time())
-        # Some never end.
-        timer = asyncio.get_running_loop().call_later(min(ends_in_s, _YEAR_S), _break_off, request)
-        try:
-            yield
-        finally:
-            timer.cancel()
-            self._under_way[caller.actor].remove(request)
-            if not self._under_way[caller.actor]:
-                del self._under_way[caller.actor]
 
     async def _told(self, request: web.Request, said: Export) -> web.StreamResponse:
         rare = await self._listings.is_rare(said)

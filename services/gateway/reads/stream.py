@@ -1,10 +1,10 @@
 """GET /api/admin/fulfillment/stream: orders as they change, to everybody who listens (server-sent events)."""
 
 import asyncio
-import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -15,7 +15,8 @@ from aiohttp_sse import EventSourceResponse
 from schemas.topics import FULFILLMENT_DEAD_LETTER, FULFILLMENT_EVENTS
 from services.gateway import body
 from services.gateway.access import Caller
-from services.gateway.problem import HEADERS, INVALID_REQUEST, TOO_MANY, Problem
+from services.gateway.problem import HEADERS, INVALID_REQUEST, Problem
+from services.gateway.reads.lasting import Lasting
 from services.gateway.reads.questions import Streamed, asked
 from services.gateway.reads.reading import QUERIES, Reading
 from services.gateway.reads.stand import Stand, stretches
@@ -156,7 +157,7 @@ class Feed:
 class Streams:
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
-        self._listening: Counter[str] = Counter()
+        self._lasting = Lasting("streams")
 
     async def stream(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         brief = asked(request, Streamed).rows == "brief"
@@ -167,7 +168,10 @@ class Streams:
             raise Problem(INVALID_REQUEST, str(error)) from None
         if request.method == hdrs.METH_HEAD:
             return web.Response(content_type="text/event-stream")
-        with self._one_of(caller), self._feed.listening() as queue, _until(caller.ends_at_s, queue):
+        with (
+            self._feed.listening() as queue,
+            self._lasting.one_of(caller, partial(_end, queue), at_most=_LISTENING, again_s=_PING_S),
+        ):
             first = await (self._feed.since(None, set()) if since is None else self._feed.missed(since))
             self._feed.begin(first.stand)
             if request.transport is None:  # whoever asked left meanwhile: nobody hears an answer
@@ -182,33 +186,6 @@ class Streams:
                 telling.cancel()
                 gone.cancel()
         return response
-
-    @contextmanager
-    def _one_of(self, caller: Caller) -> Iterator[None]:
-        """Problem 429 for who has too many already."""
-        if self._listening[caller.actor] >= _LISTENING:
-            wait = {"Retry-After": str(_PING_S)}
-            raise Problem(TOO_MANY, f"at most {_LISTENING} streams of one caller at once", headers=wait)
-        self._listening[caller.actor] += 1
-        try:
-            yield
-        finally:
-            self._listening[caller.actor] -= 1
-            if not self._listening[caller.actor]:
-                del self._listening[caller.actor]
-
-
-@contextmanager
-def _until(ends_at_s: float, queue: asyncio.Queue[Message | Notice | None]) -> Iterator[None]:
-    """A key's or a session's end is the stream's: whoever comes back is asked again who it is."""
-    if ends_at_s == float("inf"):
-        yield
-        return
-    timer = asyncio.get_running_loop().call_later(max(0.0, ends_at_s - time.time()), _end, queue)
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 async def _tell(

@@ -116,7 +116,7 @@ async def test_whoever_leaves_in_the_middle_is_no_fault(
     await _too_much(hand)
     async with _not_reading(viewer, stand):
         pass
-    await until(lambda: not stand.gateway.reads.exports._under_way, "its end")  # noqa: SLF001 - what is left
+    await until(lambda: not stand.gateway.reads.exports.under_way, "its end")
     assert "request_failed" not in capsys.readouterr().out
 
 
@@ -129,7 +129,7 @@ async def test_one_caller_has_few_exports_at_once(hand: Hand, stand: Stand) -> N
         answer = await viewer.get(EXPORT)
         assert answer.is_problem(429)
         assert int(answer.headers["Retry-After"]) >= 1
-    await until(lambda: not stand.gateway.reads.exports._under_way, "their ends")  # noqa: SLF001 - what is left
+    await until(lambda: not stand.gateway.reads.exports.under_way, "their ends")
 
 
 _MORE_THAN_SOCKETS_HOLD: Final = 6_000_000

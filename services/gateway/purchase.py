@@ -88,6 +88,10 @@ class Purchases:
     async def purchase(self, request: web.Request, caller: Caller) -> web.Response:
         key = _idempotency_key(request)
         bought = await body.read(request, Purchase)
+        return accepted(await self.buy(bought, caller, key, _traceparent(request)))
+
+    async def buy(self, bought: Purchase, caller: Caller, key: str | None, trace: bytes | None = None) -> OrderCreated:
+        """The order, which is in the log on return; with a key, the same one each time. Problem 400, 409, 422, 503."""
         if bought.size_mb > self._max_size_mb:
             raise Problem(INVALID_REQUEST, f"size: at most {spoken_size(self._max_size_mb)} in one order")
         order = OrderCreated(
@@ -100,12 +104,10 @@ class Purchases:
             package_id=bought.package_id,
             account=caller.account,
         )
-        trace = _traceparent(request)
         if key is not None:
-            order = await self._once(caller.account, key, order, trace)
-        else:
-            await self._write(order, trace)
-        return accepted(order)
+            return await self._once(caller.account, key, order, trace)
+        await self._write(order, trace)
+        return order
 
     async def _once(self, account: str, key: str, order: OrderCreated, trace: bytes | None) -> OrderCreated:
         """The order that the key stands for, which is in the log on return."""

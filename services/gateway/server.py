@@ -93,8 +93,9 @@ class Gateway:
             addresses=addresses,
         )
         administration = Administration(self.database, passwords, addresses)
+        purchases = Purchases(settings, self.writer, self.claims)
         routes = table(
-            Purchases(settings, self.writer, self.claims),
+            purchases,
             fulfillments,
             self.reads,
             logins,
@@ -109,6 +110,7 @@ class Gateway:
         )
         self.dashboard = Dashboard(
             settings,
+            purchases=purchases,
             reads=self.reads,
             fulfillments=fulfillments,
             logins=logins,

@@ -54,7 +54,10 @@ def _prepare() -> None:
     Counting.inc = Gauge.set = Histogram.observe = lambda *_: None
     sys.unraisablehook = lambda _: None
     # Nobody asks for all tasks; and an event that was read is not read again.
-    asyncio.tasks._all_tasks.add = lambda _: None  # type: ignore[attr-defined] # noqa: SLF001 - nowhere else to be turned off
+    tasks: Any = getattr(asyncio.tasks, "_scheduled_tasks", None)  # from Python 3.12 on
+    if tasks is None:
+        tasks = asyncio.tasks._all_tasks  # type: ignore[attr-defined] # noqa: SLF001 - nowhere else to be turned off
+    tasks.add = lambda _: None
     fulfillment._event.validate_json = lru_cache(READ)(fulfillment._event.validate_json)  # type: ignore[method-assign,assignment] # noqa: SLF001 - as above
     # Nor are ids and homes worked out again by each of those who hold a record to them.
     ids.derived = lru_cache(READ)(ids.derived)

@@ -25,6 +25,7 @@ from services.gateway.acts import Because
 from services.gateway.answers import Verdict
 from services.gateway.dashboard import words
 from services.gateway.dashboard.rendering import PATH
+from services.gateway.dashboard.samples import Samples
 from services.gateway.dashboard.site import OPERATORS, TAG, Site, address, filled, may_act, order_path, page_route
 from services.gateway.description import Description, Reply
 from services.gateway.fulfillment import Fulfillments
@@ -73,10 +74,17 @@ ACTS: Final = {
 
 
 class OrderPages:
-    def __init__(
-        self, site: Site, reads: Reads, fulfillments: Fulfillments, topic_prefix: str, bootstrap_servers: str
+    def __init__(  # noqa: PLR0917 - made in one place
+        self,
+        site: Site,
+        reads: Reads,
+        fulfillments: Fulfillments,
+        samples: Samples,
+        topic_prefix: str,
+        bootstrap_servers: str,
     ) -> None:
         self._site = site
+        self._samples = samples
         self._reads = reads
         self._fulfillments = fulfillments
         self._topic_prefix = topic_prefix
@@ -87,6 +95,7 @@ class OrderPages:
             page_route(PATH, self.orders, "Orders"),
             page_route(order_path("{id}"), self.order, "One order", named=OneOfPath, problems=(UNKNOWN_ORDER,)),
             Route("POST", order_path("{id}"), self.act, OPERATORS, _ACT),
+            self._samples.route(),
             page_route(f"{PATH}/review", self.review, "Orders that a person decides about"),
         )
 
@@ -130,6 +139,8 @@ class OrderPages:
             filtered=bool(fitting),
             retried={} if fault else fitting,
             export=address(fitting, f"{ADMIN_PATH}/export.csv"),
+            samples=() if found.counts.total or query else self._samples.offered(),
+            once=self._samples.once(),
         )
 
     async def order(self, request: web.Request, caller: Caller) -> web.Response:

@@ -11,12 +11,14 @@ from services.gateway.dashboard.operations import OperationPages
 from services.gateway.dashboard.orders import OrderPages
 from services.gateway.dashboard.people import PeoplePages
 from services.gateway.dashboard.rendering import STATIC_PATH
+from services.gateway.dashboard.samples import Samples
 from services.gateway.dashboard.site import ANYONE, Site, page_route
 from services.gateway.dead_letters import DeadLetters
 from services.gateway.fulfillment import Fulfillments
 from services.gateway.login import Logins
 from services.gateway.problem import NOT_FOUND
 from services.gateway.providers import Providers
+from services.gateway.purchase import Purchases
 from services.gateway.reads import Reads
 from services.gateway.routes import Route
 from services.gateway.vitals import Vitals
@@ -32,6 +34,7 @@ class Dashboard:
         self,
         settings: Settings,
         *,
+        purchases: Purchases,
         reads: Reads,
         fulfillments: Fulfillments,
         logins: Logins,
@@ -45,7 +48,12 @@ class Dashboard:
         self._site = Site(alerts.listing.shown)
         self.in_words = self._site.in_words
         self._orders = OrderPages(
-            self._site, reads, fulfillments, settings.topic_prefix, settings.kafka_bootstrap_servers
+            self._site,
+            reads,
+            fulfillments,
+            Samples(settings, purchases),
+            settings.topic_prefix,
+            settings.kafka_bootstrap_servers,
         )
         self._operations = OperationPages(self._site, providers, bulk, letters, vitals)
         self._people = PeoplePages(self._site, logins, administration)

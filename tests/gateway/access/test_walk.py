@@ -71,6 +71,7 @@ MAY: Final[dict[str, frozenset[Role] | None]] = {
     "GET /dashboard/admin/fulfillment": STAFF,
     "GET /dashboard/admin/fulfillment/orders/{id}": STAFF,
     "POST /dashboard/admin/fulfillment/orders/{id}": ACTORS,
+    "POST /dashboard/admin/fulfillment/samples": ACTORS,
     "GET /dashboard/admin/fulfillment/review": STAFF,
     "GET /dashboard/admin/fulfillment/health": STAFF,
     "GET /dashboard/admin/fulfillment/dead-letters": STAFF,

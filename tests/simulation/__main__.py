@@ -115,16 +115,13 @@ def _planted(names: Sequence[str], seeds: Sequence[int], orders: int, processes:
     return int(found == len(names))
 
 
-def _chunks(seeds: Sequence[int], orders: int, processes: int, until_s: float) -> Iterator[Chunk]:
-    """None is begun after `until_s` (perf_counter)."""
+def _chunks(seeds: Sequence[int], orders: int, processes: int) -> Iterator[Chunk]:
     parts = deque(seeds[begin : begin + CHUNK] for begin in range(0, len(seeds), CHUNK))
     under_way: deque[AsyncResult[Chunk]] = deque()
     with get_context("fork").Pool(processes, maxtasksperchild=1) as pool:
         while parts or under_way:
-            while parts and len(under_way) <= processes and time.perf_counter() < until_s:
+            while parts and len(under_way) <= processes:
                 under_way.append(pool.apply_async(_chunk, (parts.popleft(), orders, None)))
-            if not under_way:
-                return
             yield under_way.popleft().get()
 
 
@@ -156,11 +153,10 @@ def _run(arguments: Any) -> int:
         return _planted(arguments.planted, seeds, arguments.orders, arguments.processes)
     print(f"{len(seeds)} histories of {arguments.orders} orders; fresh seeds from {base} (BASE={base})", flush=True)
     began_s = time.perf_counter()
-    until_s = began_s + arguments.at_most_s
     done, virtual_s, cpu_s = 0, 0.0, 0.0
     met: Counter[str] = Counter()
     failed: list[tuple[int, str]] = []
-    for chunk in _chunks(seeds, arguments.orders, arguments.processes, until_s):
+    for chunk in _chunks(seeds, arguments.orders, arguments.processes):
         done += chunk.done
         met += chunk.met
         virtual_s += chunk.virtual_s
@@ -192,7 +188,6 @@ def main() -> int:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--orders", type=int, default=ORDERS)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--at-most-s", type=float, default=float("inf"), help="begin no more histories after so long")
     parser.add_argument("--planted", nargs="+")
     parser.add_argument("--regressions", action="store_true", help="also every seed that ever failed")
     arguments = parser.parse_args()

@@ -11,9 +11,6 @@ import pytest
 from tests.simulation.planted import PLANTED
 
 FRESH: Final = 2000
-AT_MOST_S: Final = 25
-"""On a machine that is busy with other things, fewer."""
-AT_LEAST: Final = 100
 FOUND_WITHIN: Final = 200
 BASE: Final = 1
 
@@ -25,16 +22,16 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.flaky(reruns=0)  # whatever it finds has been found
 def test_fresh_seeds_and_those_that_failed_once(capsys: pytest.CaptureFixture[str]) -> None:
-    done = run("--seeds", str(FRESH), "--regressions", "--at-most-s", str(AT_MOST_S))
+    done = run("--seeds", str(FRESH), "--regressions")
     with capsys.disabled():
         print(f"\n{done.stdout}")  # noqa: T201 - the base, and how much was tried
     assert done.returncode == 0, done.stdout + done.stderr
     tried = re.search(r"^(\d+) histories, ", done.stdout, re.MULTILINE)
     assert tried is not None
-    assert int(tried[1]) >= AT_LEAST
+    assert int(tried[1]) >= FRESH
 
 
 def test_a_seed_replays_exactly() -> None:

@@ -44,7 +44,7 @@ def main(
     results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary, Rig(data or Path(temporary)) as rig:
         with console.status("warming up"):
-            warm_up(rig)
+            warm_up(rig, quick=quick)
         for name in names:
             with console.status(f"measuring {name}"):
                 neighbours = Neighbours()

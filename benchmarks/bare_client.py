@@ -86,8 +86,9 @@ async def run(url: str, calls: int, rate_per_s: float | None) -> dict[str, objec
         took_s, cpu_s = time.perf_counter() - began_s, _cpu_s() - cpu_before_s
     return {
         "calls": calls,
-        "took_s": took_s,
-        "cpu_s": cpu_s,
+        # As many digits as in a phone number would be taken for one.
+        "took_s": round(took_s, 4),
+        "cpu_s": round(cpu_s, 4),
         "codes": dict(client.codes),
         "call_ms": {f"p{share}": round(1000 * quantile(sorted(client.call_s), share / 100), 3) for share in (50, 99)},
     }

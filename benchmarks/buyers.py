@@ -97,10 +97,13 @@ class Buyer:
         """Outcomes a second."""
         return sum(await asyncio.gather(*(self.buy_for(for_s) for _ in range(_CLIENTS)))) / for_s
 
-    async def trickle(self, deployment: Deployment, rate_per_s: float, for_s: float) -> None:
+    async def trickle(
+        self, deployment: Deployment, rate_per_s: float, for_s: float, settle_s: float = _SETTLE_S
+    ) -> None:
+        """What comes in the first `settle_s` does not count."""
         start_s = asyncio.get_running_loop().time() + 0.1
-        settled, count = int(_SETTLE_S * rate_per_s), int((_SETTLE_S + for_s) * rate_per_s)
-        measuring = asyncio.create_task(self._measure_cpu(deployment, _SETTLE_S, for_s))
+        settled, count = int(settle_s * rate_per_s), int((settle_s + for_s) * rate_per_s)
+        measuring = asyncio.create_task(self._measure_cpu(deployment, settle_s, for_s))
         await asyncio.gather(
             *(self.buy_at(start_s + number / rate_per_s, counts=number >= settled) for number in range(count))
         )

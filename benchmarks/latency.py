@@ -14,6 +14,8 @@ from benchmarks.rig import FAULTS, LATENCY_S, PATIENT, SERVICES, Deployment, Rig
 _LOAD = 0.3
 _FIRST_S = 5.0
 _FULL_S = 15.0
+_SETTLE_S = 20.0
+"""The broker compiles anew what a trickle takes and a flood does not."""
 _PATIENCE_S = 120.0
 
 
@@ -47,8 +49,8 @@ def measure(rig: Rig, *, quick: bool) -> Result:
 
 
 async def _buy(deployment: Deployment, for_s: float) -> Buyer:
-    async with buyer(deployment) as buying, asyncio.timeout(_FIRST_S + _FULL_S + for_s + _PATIENCE_S):
+    async with buyer(deployment) as buying, asyncio.timeout(_FIRST_S + _FULL_S + _SETTLE_S + for_s + _PATIENCE_S):
         await buying.saturate(_FIRST_S)
         buying.full_per_s = await buying.saturate(_FULL_S)
-        await buying.trickle(deployment, _LOAD * buying.full_per_s, for_s)
+        await buying.trickle(deployment, _LOAD * buying.full_per_s, for_s, _SETTLE_S)
         return buying

@@ -13,8 +13,9 @@ UNION ALL
 SELECT topic, partition, next_offset FROM positions JOIN wanted USING (topic, partition);
 
 -- name: move_positions
--- First in every transaction: a partition that has moved meanwhile belongs to another projector. The table's oid
--- tells of a rebuild that put another table in its place. Those who wait for an order are told when all is committed.
+-- First of what a transaction writes: a partition that has moved meanwhile belongs to another projector. The table's oid
+-- tells of a rebuild that put another table in its place. The orders' events go with it, for each statement takes its
+-- time. Those who wait for an order are told when all is committed.
 WITH moved AS (
     UPDATE positions SET next_offset = batch.next_offset, updated_at = now()
     FROM unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[]) AS batch (topic, partition, expected, next_offset)
@@ -22,6 +23,10 @@ WITH moved AS (
         AND positions.partition = batch.partition
         AND positions.next_offset = batch.expected
     RETURNING positions.tableoid
+), kept AS (
+    INSERT INTO events (partition, "offset", order_id, value)
+    SELECT * FROM unnest($6::int[], $7::bigint[], $8::uuid[], $9::bytea[])
+    WHERE (SELECT count(*) FROM moved) = cardinality($1::text[])
 ), told AS (
     SELECT pg_notify('fulfillment_changed', payload) FROM unnest($5::text[]) AS payload
 )
@@ -196,10 +201,6 @@ UPDATE fulfillment_logs AS log SET
     quarantined = new.quarantined
 FROM new
 WHERE log.order_id = new.order_id AND log.sequence = new.from_sequence;
-
--- name: insert_events
-INSERT INTO events (partition, "offset", order_id, value)
-SELECT * FROM unnest($1::int[], $2::bigint[], $3::uuid[], $4::bytea[]);
 
 -- name: insert_quarantined
 -- In the order of projection.Quarantined.

@@ -7,7 +7,7 @@ one of twenty, and a row that changes three times in a batch is written once.
 from typing import Final
 
 BATCH_RECORDS: Final = 2000
-SPACING_S: Final = 0.004
+SPACING_S: Final = 0.002
 THICK_RECORDS_PER_S: Final = 2000
 THICK_RECORDS: Final = 500
 """So many above that rate are more than a few orders at once."""

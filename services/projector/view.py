@@ -91,12 +91,11 @@ class View:
 
     async def _transact(self, batch: Batch, moves: Moves, *, careful: bool) -> list[Quarantined]:
         async with self._connection.transaction():
-            await self._move(batch, moves)
             known = await self._known(batch, careful=careful)
             folded = fold(known, batch.events)
             quarantined = batch.unreadable + folded.quarantined
+            await self._move(batch, moves, _applied(batch, folded.quarantined))
             await self._write(known, folded.rows, careful=careful)
-            await self._keep(batch, folded.quarantined)
             if batch.dead_letters:
                 await self._execute(QUERIES["insert_dead_letters"], batch.dead_letters)
                 await self._reject(batch.dead_letters)
@@ -110,7 +109,9 @@ class View:
         self._remember(folded.rows)
         return quarantined
 
-    async def _move(self, batch: Batch, moves: Moves) -> None:
+    async def _move(self, batch: Batch, moves: Moves, events: Sequence[tuple[Any, ...]]) -> None:
+        """Move the positions, and write the events that were applied: the orders' timelines."""
+        written = () if self._fills else events
         ((moved, table, _),) = await self._connection.fetch(
             QUERIES["move_positions"],
             [topic for topic, _ in moves],
@@ -118,6 +119,7 @@ class View:
             [expected for expected, _ in moves.values()],
             [following for _, following in moves.values()],
             [] if self._fills else _notices(batch),
+            *([event[column] for event in written] for column in range(len(_EVENT_COLUMNS))),
         )
         if moved != len(moves):
             raise Overtaken("another projector has moved a position")
@@ -125,6 +127,8 @@ class View:
             self._table = table
             raise Overtaken("the view was made anew")
         self._table = table
+        if events and self._fills:
+            await self._connection.copy_records_to_table("events", records=events, columns=_EVENT_COLUMNS)
 
     async def _known(self, batch: Batch, *, careful: bool) -> dict[str, Row]:
         """The rows that the batch's events go on from. An order's first event is taken for what it says that it is."""
@@ -153,19 +157,6 @@ class View:
             await self._execute(QUERIES["insert_answered"], answered)
         if going_on:
             await self._execute(QUERIES["update_rows"], going_on)
-
-    async def _keep(self, batch: Batch, refused: Sequence[Quarantined]) -> None:
-        """Write the events that were applied beside the rows: the orders' timelines."""
-        aside = {(entry.partition, entry.offset) for entry in refused}
-        events = [
-            (at.partition, at.offset, event.order_id, at.value)
-            for event, at in batch.events
-            if not aside or (at.partition, at.offset) not in aside
-        ]
-        if events and self._fills:
-            await self._connection.copy_records_to_table("events", records=events, columns=_EVENT_COLUMNS)
-        elif events:
-            await self._execute(QUERIES["insert_events"], events)
 
     async def _copy(self, rows: Sequence[tuple[Any, ...]]) -> None:
         orders = [(*row[1:10], row[_STATUS + 1]) for row in rows]
@@ -249,6 +240,16 @@ class View:
                 self._remembered[order_id] = row
         while len(self._remembered) > _REMEMBERED_ROWS:
             self._remembered.popitem(last=False)
+
+
+def _applied(batch: Batch, refused: Sequence[Quarantined]) -> list[tuple[Any, ...]]:
+    """The events but for those that were refused, by `_EVENT_COLUMNS`."""
+    aside = {(entry.partition, entry.offset) for entry in refused}
+    return [
+        (at.partition, at.offset, event.order_id, at.value)
+        for event, at in batch.events
+        if not aside or (at.partition, at.offset) not in aside
+    ]
 
 
 def _notices(batch: Batch) -> list[str]:

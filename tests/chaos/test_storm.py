@@ -1,4 +1,4 @@
-"""Two minutes of blows, and what follows, of a seed of its own each time. `make chaos` is for longer ones."""
+"""Two minutes of the storm, of a seed of its own each time. `make chaos` is for longer ones."""
 
 import asyncio
 import random
@@ -8,7 +8,7 @@ import pytest
 
 from tests.chaos.storm import run
 
-BLOWS_S = 120.0
+BLOWS_S = 90.0
 ORDERS_PER_S = 80.0
 
 

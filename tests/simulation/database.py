@@ -188,12 +188,15 @@ class Connection:
         expected: Sequence[int],
         following: Sequence[int],
         notices: Sequence[str],
+        *events: Sequence[Any],
     ) -> list[tuple[int, int, int]]:
         moved = 0
         for topic, partition, before, after in zip(topics, partitions, expected, following, strict=True):
             if self._tables.positions.get((topic, partition)) == before:
                 self._put(self._tables.positions, (topic, partition), after)
                 moved += 1
+        if moved == len(topics):
+            self._keep(list(zip(*events, strict=True)))
         return [(moved, 1, len(notices))]
 
     def _rows(self, order_ids: Sequence[str]) -> list[Row]:
@@ -260,12 +263,11 @@ class Connection:
             self._undo.append(lambda: [self._tables.quarantine.remove(place) for place in places] and None)
         return len(rows)
 
-    def _insert_events(self, rows: Sequence[tuple[Any, ...]]) -> int:
-        for event in rows:
+    def _keep(self, events: Sequence[tuple[Any, ...]]) -> None:
+        for event in events:
             if (event[0], event[1]) in self._tables.events:
                 raise asyncpg.UniqueViolationError(f"event {event[:2]} is there")
             self._put(self._tables.events, (event[0], event[1]), event)
-        return len(rows)
 
     def _insert_dead_letters(self, rows: Sequence[tuple[Any, ...]]) -> int:
         for letter in rows:

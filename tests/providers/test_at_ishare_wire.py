@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 import pytest
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from services.fulfiller.providers.at_ishare import AtIShare, _socket_factory
 from services.fulfiller.providers.port import Deadline, Outcome, OutcomeClass
 from services.settings import Settings
+from tests.waiting import until
 
 TOO_LATE = "the deadline had passed before the first byte"
 PHONE = "+233123456789"
@@ -173,6 +175,11 @@ async def test_a_purchase_is_never_sent_twice(kept: bool, reset: bool) -> None: 
     assert server.connections == 1
 
 
+def kept_open(adapter: AtIShare) -> bool:
+    connector: Any = adapter._session.connector  # noqa: SLF001 - it tells nobody which connections it keeps
+    return any(handler.is_connected() for kept in connector._conns.values() for handler, _ in kept)  # noqa: SLF001 - as above
+
+
 async def test_a_connection_that_the_provider_closed_is_not_used_again() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await server.read_request(reader)
@@ -184,7 +191,7 @@ async def test_a_connection_that_the_provider_closed_is_not_used_again() -> None
     server = RawServer(serve)
     async with listening(server) as adapter:
         assert (await buy(adapter, "order-1")).kind is OutcomeClass.DELIVERED
-        await server.finished.get()
+        await until(lambda: not kept_open(adapter), "its end to be noticed")
         assert (await buy(adapter, "order-2")).kind is OutcomeClass.DELIVERED
     assert server.connections == 2
 

@@ -3,6 +3,7 @@ in transactions that are all or nothing.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from tests.simulation.loop import Event, Process, SimLoop
 LATENCY_S: Final = 0.001
 SLOW_STATEMENTS: Final = 0.2
 IDLE_IN_TRANSACTION_S: Final = 15.0
+_CLOSED: Final = "the database closed the connection"
 _NAMES: Final = {sql: name for name, sql in view.QUERIES.items()}
 _CHANGING: Final = Row._fields.index("updated_at")
 
@@ -50,7 +52,8 @@ class Database:
         self.loop = loop
         self.tables = Tables()
         self.claims: dict[tuple[str, str], _Claim] = {}
-        self._writing = asyncio.Lock()
+        self._writing: Connection | None = None
+        self._waiting: deque[tuple[Connection, asyncio.Future[None]]] = deque()
         self.drops = 0
         """Connections that break at their next commit, the transaction being written or not."""
 
@@ -59,9 +62,29 @@ class Database:
             raise ConnectionRefusedError("the database is away")
         return Connection(self, process)
 
-    @property
-    def writing(self) -> asyncio.Lock:
-        return self._writing
+    def begin(self, connection: "Connection") -> asyncio.Future[None]:
+        """One writer at a time; PostgreSQL would let those of other rows go on. The server sees to it: who dies in the
+        queue, or having come up, keeps nobody waiting.
+        """
+        begun: asyncio.Future[None] = self.loop.create_future()
+        self._waiting.append((connection, begun))
+        self._let_write()
+        return begun
+
+    def end(self) -> None:
+        self._writing = None
+        self._let_write()
+
+    def _let_write(self) -> None:
+        while self._writing is None and self._waiting:
+            connection, begun = self._waiting.popleft()
+            if begun.cancelled():
+                continue
+            if connection.begin():
+                self._writing = connection
+                begun.set_result(None)
+            else:
+                begun.set_exception(ConnectionResetError(_CLOSED))
 
 
 class Connection:
@@ -97,23 +120,26 @@ class Connection:
         undo, self._undo = self._undo, None
         for step in reversed(undo or ()):
             step()
-        self._database.writing.release()
+        self._database.end()
 
     def terminate(self) -> None:
         self._break()
         if self._reach_changed in self._process.on_change:
             self._process.on_change.remove(self._reach_changed)
 
+    def begin(self) -> bool:
+        """By the server: it is this one's turn to write."""
+        if self._broken or self._process.dead:
+            return False
+        self._undo = []
+        self._reach_changed()
+        return True
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         await self._travel()
-        # One writer at a time; PostgreSQL would let those of other rows go on.
-        await self._database.writing.acquire()
-        if self._broken or self._process.dead:
-            self._database.writing.release()
-            raise ConnectionResetError("the database closed the connection")
-        self._undo = []
         try:
+            await self._database.begin(self)
             yield
             await self._commit()
         except BaseException:
@@ -131,10 +157,10 @@ class Connection:
             self._break()
         else:
             self._undo = None
-            self._database.writing.release()
+            self._database.end()
         if fate is not None:
             self._broken = True
-            raise ConnectionResetError("the database closed the connection")
+            raise ConnectionResetError(_CLOSED)
 
     async def _be_there(self) -> None:
         """Of a transaction's statements one may take time: whoever dies at another has written no more and no less."""
@@ -145,7 +171,7 @@ class Connection:
         await self._database.loop.pause(LATENCY_S)
         if self._broken or not self._process.reaches("database"):
             self._break()
-            raise ConnectionResetError("the database closed the connection")
+            raise ConnectionResetError(_CLOSED)
 
     # --- statements ---------------------------------------------------------------------------------------------------
 

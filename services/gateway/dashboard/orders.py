@@ -107,18 +107,20 @@ class OrderPages:
             said = asked(request.clone(rel_url=request.rel_url.with_query(_whole_days(query))), Listing)
         except Problem as problem:
             said, fault = Listing(), problem.detail
+        # A part of the page for htmx, all of it for everybody else.
+        part = "HX-Request" in request.headers
+        stand = "" if part else await self._reads.feed.stand()
         found, doubt = await asyncio.gather(self._reads.listings.found(said), self._doubt())
         counts = {"": found.counts.total, **found.counts.of}
         shown = query | ({WHOLE: "whole"} if whole else {})
         kept = {name: value for name, value in shown.items() if name != "cursor"}
         fitting = _whole_days({name: value for name, value in kept.items() if name not in {"sort", "limit", WHOLE}})
-        # A part of the page for htmx, all of it for everybody else.
-        part = "HX-Request" in request.headers
         template = "_list.html" if part else "orders.html"
         return self._site.page(
             template,
             caller,
             "orders",
+            stand=stand,
             asked=said,
             typed=query,
             fault=fault,
@@ -145,6 +147,7 @@ class OrderPages:
 
     async def order(self, request: web.Request, caller: Caller) -> web.Response:
         order_id = body.order_id("id", request.match_info["id"])
+        stand = await self._reads.feed.stand()
         told = await self._reads.timelines.told(order_id)
         if told is None:
             raise Problem(UNKNOWN_ORDER, f"no order {order_id} is known")
@@ -162,6 +165,7 @@ class OrderPages:
             "order.html",
             caller,
             "order",
+            stand=stand,
             row=row,
             transaction=row["transaction_id"] if whole else words.without_number(row["transaction_id"], row),
             events=events,
@@ -174,12 +178,14 @@ class OrderPages:
         query = filled(request)
         said = Listing(state="review", sort=Sort.OLDEST, cursor=query.get("cursor"))
         whole = query.get(WHOLE) == "whole"
+        stand = await self._reads.feed.stand()
         found, doubt = await asyncio.gather(self._reads.listings.found(said), self._doubt())
         path = f"{PATH}/review"
         return self._site.page(
             "review.html",
             caller,
             "review",
+            stand=stand,
             rows=found.rows,
             doubt=doubt,
             whole_phones=whole,

@@ -176,6 +176,11 @@ class Streamed(Asked):
         description="`brief`: of each row `order_id`, `sequence` and `created_at` alone, and events `providers` and "
         "`alerts`, empty, where something of those has changed.",
     )
+    since: str | None = Field(
+        default=None,
+        description="The `id` that something which was looked up before goes with: what has changed since then comes "
+        "first. `Last-Event-ID` goes before it.",
+    )
 
 
 class Bucket(StrEnum):

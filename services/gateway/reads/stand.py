@@ -30,7 +30,7 @@ class Stand(NamedTuple):
         """ValueError where it is none."""
         match = _ID.fullmatch(text)
         if match is None:
-            raise ValueError("Last-Event-ID: not an id of this stream")
+            raise ValueError("not an id of this stream")
         return cls(*(tuple(int(part) for part in group.split(".")) for group in match.groups()))
 
     def __str__(self) -> str:

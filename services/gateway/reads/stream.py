@@ -132,7 +132,7 @@ class Feed:
 
     async def since(self, since: Stand | None, noticed: set[str]) -> Message:
         """What has changed since then, and where the view stands now; without `since` only what was noticed."""
-        now = await self._now()
+        now = await self.stand()
         if since is not None and not since.precedes(now):
             return _message(now, "reset")
         came = [stretches(before, after) for before, after in zip(since or now, now, strict=True)]
@@ -147,7 +147,8 @@ class Feed:
         rows = await self._reading.fetch(QUERIES["unanswered"], MAX_ORDERS)
         return await self.since(since, {order_id for (order_id,) in rows})
 
-    async def _now(self) -> Stand:
+    async def stand(self) -> Stand:
+        """Where the view stands now: what is looked up afterwards is at least as new."""
         offsets: defaultdict[str, dict[int, int]] = defaultdict(dict)
         for topic, partition, offset in await self._reading.fetch(QUERIES["stands"], list(self._topics)):
             offsets[topic][partition] = offset
@@ -160,12 +161,14 @@ class Streams:
         self._lasting = Lasting("streams")
 
     async def stream(self, request: web.Request, caller: Caller) -> web.StreamResponse:
-        brief = asked(request, Streamed).rows == "brief"
-        said = request.headers.getall("Last-Event-ID", [])
+        question = asked(request, Streamed)
+        brief = question.rows == "brief"
+        had = request.headers.get("Last-Event-ID")
+        name, said = ("since", question.since) if had is None else ("Last-Event-ID", had)
         try:
-            since = Stand.read(said[0]) if said else None
+            since = None if said is None else Stand.read(said)
         except ValueError as error:
-            raise Problem(INVALID_REQUEST, str(error)) from None
+            raise Problem(INVALID_REQUEST, f"{name}: {error}") from None
         if request.method == hdrs.METH_HEAD:
             return web.Response(content_type="text/event-stream")
         with (

@@ -7,9 +7,11 @@ import pytest
 from playwright.async_api import Page, Route, expect
 
 from services.gateway.dashboard.rendering import PATH
+from tests.gateway.conftest import Stand
 from tests.gateway.dashboard.conftest import Open
 from tests.gateway.dashboard.test_endurance import goes_on
 from tests.gateway.reads.conftest import Hand
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -152,3 +154,27 @@ async def test_a_press_ends_on_what_it_began_on(open_page: Open, hand: Hand) -> 
     await page.mouse.up()
     assert await page.evaluate("() => window.pressed?.tagName") == "BUTTON"
     await page.wait_for_function("() => window.drawn")
+
+
+@pytest.mark.parametrize("where", ["", "/orders/{order}"])
+async def test_what_happens_before_the_stream_opens_is_not_missed(
+    open_page: Open, hand: Hand, stand: Stand, where: str
+) -> None:
+    story = await hand.open()
+    page = await open_page(f"{PATH}/account")
+    await page.goto("about:blank")
+    feed = stand.gateway.reads.feed
+    await until(lambda: not feed._listeners, "nobody to listen")  # noqa: SLF001 - who would be told meanwhile
+
+    async def late(route: Route) -> None:
+        with stand.gateway.changes.watch(story.order_id) as watch:
+            await hand.delivered()
+            await goes_on(hand, story)
+            assert await watch.change(asyncio.get_running_loop().time() + 10)
+        await route.continue_()
+
+    await page.route("**/stream?*", late, times=1)
+    await page.goto(PATH + where.format(order=story.order_id))
+    await expect(page.locator("main")).to_contain_text("Delivered")
+    if not where:
+        await expect(page.locator("#fresh")).to_have_text("1 new")

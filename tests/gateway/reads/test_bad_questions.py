@@ -111,3 +111,6 @@ async def test_a_wrong_last_event_id_is_refused(viewer: Reader, last: str) -> No
     answer = await viewer.get(STREAM, {"Last-Event-ID": last})
     assert answer.is_problem(400)
     assert answer.json["detail"].startswith("Last-Event-ID")
+    answer = await viewer.get(STREAM, since=last)
+    assert answer.is_problem(400)
+    assert answer.json["detail"].startswith("since")

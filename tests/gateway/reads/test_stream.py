@@ -75,6 +75,10 @@ async def test_who_comes_back_is_told_what_was_missed(viewer: Reader, hand: Hand
     async with viewer.opened(STREAM, {"Last-Event-ID": begun}) as response:
         missed = await message(response)
         assert (missed.event, missed.ids) == ("changed", {delivered, refused, received})
+    async with viewer.opened(f"{STREAM}?since={begun}") as response:
+        assert (await message(response)).ids == {delivered, refused, received}
+    async with viewer.opened(f"{STREAM}?since={begun}", {"Last-Event-ID": missed.id}) as response:
+        assert (await message(response)).ids <= {received}
     async with viewer.opened(STREAM, {"Last-Event-ID": missed.id}) as response:
         assert (await message(response)).ids <= {received}
 

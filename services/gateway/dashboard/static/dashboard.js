@@ -397,7 +397,9 @@ function listen(again = false) {
     caughtUp.due = true;
     return live("off", "paused");
   }
-  const source = (listen.source = new EventSource(STREAM));
+  // What happened since this page was made comes first.
+  const made = again ? null : document.body.dataset.stand;
+  const source = (listen.source = new EventSource(made ? `${STREAM}&since=${made}` : STREAM));
   source.onopen = () => {
     live("on", "live");
     if (!again) return;

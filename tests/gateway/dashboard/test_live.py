@@ -34,6 +34,7 @@ async def test_the_providers_page_lives(open_page: Open, hand: Hand, stand: Stan
     await expect(page.locator("#live")).to_have_text("live")
     await expect(cards).to_contain_text("closed breaker")
     await expect(page.locator("[data-balance] canvas")).to_be_visible()
+    assert await page.evaluate("[...charts.values()].map(({ scales: { x } }) => x.max - x.min)") == [3600]
     await page.get_by_role("button", name="Suspend").focus()
 
     await fulfiller.says(now_s, state=ProviderState.SUSPENDED, by=By.PROVIDER, why="INSUFFICIENT_BALANCE", mb=12)

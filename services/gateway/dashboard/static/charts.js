@@ -34,8 +34,8 @@ function draw(id, times, series) {
     width: width(),
     height: 220,
     series: [{}, ...series.map(({ label, stroke, dash }) => ({ label, stroke, dash, width: 2, spanGaps: false }))],
-    // A single moment is shown within its hour.
-    scales: { x: { range: (_chart, from, to) => (from === to ? [from - 1800, to + 1800] : [from, to]) } },
+    // A single moment is shown within its hour; uPlot would have years.
+    scales: { x: { range: (chart, from, to) => (chart.data[0].length === 1 ? [from - 1800, from + 1800] : [from, to]) } },
     axes: [{ ...axis, size: 36, values: (_chart, times) => times.map(moment) }, { ...axis, values: (_chart, figures) => figures.map(figure) }],
   };
   charts.set(id, new uPlot(options, data, place));

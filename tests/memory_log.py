@@ -153,7 +153,7 @@ class MemoryLog:
             self._tell()
 
     async def commit(self, partition: int, epoch: int, records: Sequence[Outgoing]) -> None:
-        self._check(partition, epoch)
+        self.check(partition, epoch)
         self.commits += 1
         fate = self.fates.popleft() if self.fates else Fate.WRITTEN
         transaction = _Transaction()
@@ -164,13 +164,13 @@ class MemoryLog:
         for topic, to, key, value, headers in records:
             self._write(Source(topic, to), key, value, headers, transaction)
         await asyncio.sleep(self.commit_s)
-        self._check(partition, epoch)
+        self.check(partition, epoch)
         if fate is not Fate.HANGING:
             self._end(partition, _Txn.ABORTED if fate is Fate.ABORTED else _Txn.COMMITTED)
         if fate is not Fate.WRITTEN:
             raise LogError(f"the transaction is said to have failed: {fate}")
 
-    def _check(self, partition: int, epoch: int) -> None:
+    def check(self, partition: int, epoch: int) -> None:
         if epoch != self._epochs[partition]:
             raise FencedError(f"partition {partition} has another writer")
 
@@ -215,6 +215,9 @@ class MemoryWriter:
 
     async def keep(self) -> None:
         await asyncio.Event().wait()  # nothing is ever forgotten here
+
+    async def prove(self) -> None:
+        self._log.check(self._partition, self._epoch)
 
     async def close(self) -> None:
         self.closed = True

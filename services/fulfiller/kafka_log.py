@@ -71,6 +71,10 @@ class KafkaWriter(Writer):
             async with _as_log_errors("a transaction was left without its end"):
                 await self._transactions.sweep()
 
+    async def prove(self) -> None:
+        async with _as_log_errors("whose identity it is was not told"):
+            await self._transactions.prove()
+
     async def close(self) -> None:
         self._closing.later(_close(self._client, self._transactions))
 

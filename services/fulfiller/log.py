@@ -60,6 +60,10 @@ class Writer(Protocol):
         """See to it, until cancelled, that readers see what was committed, whatever the log forgot. As `commit`."""
         ...
 
+    async def prove(self) -> None:
+        """FencedError where somebody else has taken the partition since. LogError."""
+        ...
+
     async def close(self) -> None: ...
 
 

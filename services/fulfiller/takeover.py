@@ -79,9 +79,14 @@ async def take_over(
     try:
         reader = await log_.open_reader()
         crashpoint("fulfiller.takeover")
-        loaded, starts = await _read(
-            partition, log_, reader, partitions=partitions, cluster_id=cluster_id, loading=loading
-        )
+        try:
+            loaded, starts = await _read(
+                partition, log_, reader, partitions=partitions, cluster_id=cluster_id, loading=loading
+            )
+        except RefusedError:
+            # Whoever was fenced meanwhile may have read half of what another has written since: that proves nothing.
+            await writer.prove()
+            raise
         reader.assign(starts)
     except BaseException:
         await writer.close()

@@ -18,7 +18,7 @@ from typing import Any, Final
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import DuplicateSequenceNumber, KafkaError, NoError
+from aiokafka.errors import DuplicateSequenceNumber, KafkaError, NoError, ProducerFenced
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import AddPartitionsToTxnRequest, EndTxnRequest, InitProducerIdRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -116,6 +116,13 @@ class Transactions:
                 found = await self._leaders.ask_once(tuple(self._unended), _who_writes)
                 await self._have_ended(self._still_open(found))
 
+    async def prove(self) -> None:
+        """Return if nobody has taken the identity since. ProducerFenced, KafkaError."""
+        answer = await self._describe()
+        for _, _, _, _, _, producer_id, epoch, *_ in answer.transactions:
+            if (producer_id, epoch) != (self._producer_id, self._epoch):
+                raise ProducerFenced
+
     async def close(self) -> None:
         """Wait for an end that is being written, or it would become an abort."""
         if self._ending is not None:
@@ -125,11 +132,14 @@ class Transactions:
 
     async def _is_committed(self) -> bool:
         """Whether the last owner's last transaction was; to be asked before the identity is taken, which forgets it."""
-        answer = await self._coordinator.ask(
+        answer = await self._describe()
+        return all(state not in _NOT_COMMITTED for _, _, state, *_ in answer.transactions)
+
+    async def _describe(self) -> Any:
+        return await self._coordinator.ask(
             lambda: DescribeTransactionsRequest(self._id),
             lambda answer: [code for code, *_ in answer.transactions if code != _UNKNOWN_ID],
         )
-        return all(state not in _NOT_COMMITTED for _, _, state, *_ in answer.transactions)
 
     async def _have_ended(self, partitions: Collection[TopicPartition]) -> None:
         """Return when nothing of this identity is open there; what the broker forgot to end is ended again."""

@@ -8,7 +8,7 @@ import pytest
 
 from schemas.commands import RetryFulfillment
 from schemas.topics import FULFILLMENT_COMMANDS, FULFILLMENT_EVENTS, FULFILLMENT_STATE, ORDERS_EVENTS
-from services.fulfiller.log import LogError, Source
+from services.fulfiller.log import FencedError, LogError, Reader, Source
 from services.fulfiller.order import State
 from services.fulfiller.positions import GENESIS_KEY, POSITIONS_KEY, Genesis
 from services.fulfiller.providers.port import Outcome, OutcomeClass
@@ -186,6 +186,23 @@ async def test_a_log_that_is_not_the_one_it_was_is_refused(harm: Callable[[Stage
         await with_orders(stage)
         harm(stage)
         with pytest.raises(RefusedError, match=why):
+            await stage.shard()
+
+
+@virtual
+async def test_what_a_fenced_one_has_read_is_no_reason_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what its heir writes it may have seen the events, and not yet the state."""
+    async with Stage() as stage:
+        await with_orders(stage)
+        one_order_s_state_lost(stage)
+        open_reader = stage.log.open_reader
+
+        async def open_reader_late() -> Reader:
+            await stage.log.open_writer(0)
+            return await open_reader()
+
+        monkeypatch.setattr(stage.log, "open_reader", open_reader_late)
+        with pytest.raises(FencedError):
             await stage.shard()
 
 

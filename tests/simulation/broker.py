@@ -242,6 +242,10 @@ class Broker:
             raise FencedError(f"{name} has epoch {identity.epoch}, not {epoch}")
         return identity
 
+    def prove(self, name: str, epoch: int) -> None:
+        """FencedError where the identity has another epoch by now (DescribeTransactions)."""
+        self._held(name, epoch)
+
     def init(self, name: str) -> asyncio.Future[int]:
         """Fence whoever has the identity; its new epoch, once nothing of earlier ones is open."""
         answer: asyncio.Future[int] = self.loop.create_future()

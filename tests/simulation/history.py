@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import math
 import re
 import uuid
 from collections import Counter
@@ -56,7 +57,7 @@ from tests.simulation.database import Database, GatewayDatabase
 from tests.simulation.faults import AT_COMMITS, ON_SERVICES, Fault, drawn
 from tests.simulation.group import Group
 from tests.simulation.log import SimGatewayWriter, SimLog
-from tests.simulation.loop import Process, SimLoop
+from tests.simulation.loop import BEGIN_S, Process, SimLoop
 from tests.simulation.network import Lost, Network
 from tests.simulation.projecting import Projecting
 from tests.simulation.provider import NAME, PROFILE, SECRETS, Adapter, Provider, on_simulated_time
@@ -504,12 +505,21 @@ class History:
                     yield f"{sent.reference} arrived {arrived_s - sent.deadline.monotonic_s:.1f} s after its deadline"
 
     def _too_many_at_once(self) -> Iterator[str]:
-        """However many workers there are, die and come back, all together keep the provider's limit."""
+        """However many workers there are, die and come back, all together keep the provider's limit.
+
+        A call that hangs though something was found out about it is not known to whoever takes over after that.
+        """
         limit = self.workload.provider_max_in_flight
+        known_s: dict[str, float] = {}
+        for record in self.broker.records(FULFILLMENT_EVENTS):
+            event = read_event(record.value or b"")
+            reference = getattr(event, "reference", None)
+            if reference is not None and not isinstance(event, FulfillmentAttempted):
+                known_s.setdefault(reference, record.timestamp / 1000 - BEGIN_S)
         changes: list[tuple[float, int]] = []
         for sent in self.provider.sent:
             for arrived_s in sent.arrived:
-                ended_s = min([*sent.ended, sent.deadline.monotonic_s])
+                ended_s = min([*sent.ended, sent.deadline.monotonic_s, known_s.get(sent.reference, math.inf)])
                 if ended_s > arrived_s:
                     changes += [(arrived_s, 1), (ended_s, -1)]
         under_way = 0

@@ -187,6 +187,9 @@ class SimWriter:
             async with self, self._one_at_a_time:
                 await self._have_ended(list(self._unended), broker.loop.now_s + WATCHDOG_S)
 
+    async def prove(self) -> None:
+        await self._log.ask(lambda: self._log.broker.prove(self._name, self._epoch), WATCHDOG_S)
+
     async def close(self) -> None:
         self._usable = False
 

@@ -290,6 +290,24 @@ def test_an_open_transaction_hides_what_is_behind_it(play: Play, *, commit: bool
     play(scenario)
 
 
+def test_who_was_fenced_is_told_so(play: Play) -> None:
+    async def scenario(stand: Stand) -> None:
+        first = await stand.log.open_writer(0)
+        await first.prove()
+        await first.commit([event(b"1")])
+        await first.prove()
+        second = await stand.log.open_writer(0)
+        for _ in range(2):
+            await second.prove()
+            with pytest.raises(FencedError):
+                await first.prove()
+            await second.commit([event(b"2")])
+        await first.close()
+        await second.close()
+
+    play(scenario)
+
+
 def test_a_takeover_ends_what_the_last_owner_left_open(play: Play) -> None:
     async def scenario(stand: Stand) -> None:
         async with stand.stranger() as dead:

@@ -127,6 +127,8 @@ class Broker:
         self._identities: dict[str, _Identity] = {}
         self._appended: list[tuple[float, str, int, int, bytes | None]] = []
         """Everything that was ever written, where and when."""
+        self.taken_s: dict[str, list[float]] = {}
+        """When each identity was given to somebody, in order."""
         self.produce_fates: list[Fate] = []
         """Of coming batches: whoever is next meets the last."""
         self.end_fates: list[Fate] = []
@@ -263,6 +265,7 @@ class Broker:
             return
         identity.epoch += 1
         identity.committed = True
+        self.taken_s.setdefault(name, []).append(self.loop.now_s)
         if not answer.done():
             answer.set_result(identity.epoch)
 

@@ -507,19 +507,21 @@ class History:
     def _too_many_at_once(self) -> Iterator[str]:
         """However many workers there are, die and come back, all together keep the provider's limit.
 
-        A call that hangs though something was found out about it is not known to whoever takes over after that.
+        A call that hangs though something was found out about it counts until the next takeover (docs/design.md).
         """
         limit = self.workload.provider_max_in_flight
-        known_s: dict[str, float] = {}
+        forgotten_s: dict[str, float] = {}
         for record in self.broker.records(FULFILLMENT_EVENTS):
             event = read_event(record.value or b"")
             reference = getattr(event, "reference", None)
             if reference is not None and not isinstance(event, FulfillmentAttempted):
-                known_s.setdefault(reference, record.timestamp / 1000 - BEGIN_S)
+                known_s = record.timestamp / 1000 - BEGIN_S
+                taken_s = self.broker.taken_s[f"fulfiller-{record.partition}"]
+                forgotten_s.setdefault(reference, min((at_s for at_s in taken_s if at_s > known_s), default=math.inf))
         changes: list[tuple[float, int]] = []
         for sent in self.provider.sent:
             for arrived_s in sent.arrived:
-                ended_s = min([*sent.ended, sent.deadline.monotonic_s, known_s.get(sent.reference, math.inf)])
+                ended_s = min([*sent.ended, sent.deadline.monotonic_s, forgotten_s.get(sent.reference, math.inf)])
                 if ended_s > arrived_s:
                     changes += [(arrived_s, 1), (ended_s, -1)]
         under_way = 0

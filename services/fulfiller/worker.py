@@ -52,6 +52,9 @@ class Worker:
         self._noted: dict[int, int] = {}
         """The positions that the group knows of."""
         self._leaving = asyncio.Event()
+        self._moving = asyncio.Lock()
+        """Held where partitions come or go: the group may assign some while the worker is being stopped."""
+        self._stopped = False
         self._loading = asyncio.Lock()
         self._refusal: Refusal | None = None
 
@@ -158,15 +161,18 @@ class Worker:
         await asyncio.gather(*(shard.drain(REVOKED_DRAIN_S) for shard in self._shards.values()))
 
     async def _on_assigned(self, partitions: frozenset[int]) -> None:
-        log.info("partitions_assigned", partitions=sorted(partitions))
-        await asyncio.gather(*(self._drop(p) for p in self._keepers.keys() - partitions))
-        for partition in partitions:
-            if partition in self._shards:
-                self._shards[partition].resume()
-            if partition not in self._keepers:
-                self._readiness.down(f"partition {partition}", "being taken over")
-                self._keepers[partition] = asyncio.create_task(self._keep(partition))
-        self._readiness.up("group")
+        async with self._moving:
+            if self._stopped:
+                return
+            log.info("partitions_assigned", partitions=sorted(partitions))
+            await asyncio.gather(*(self._drop(p) for p in self._keepers.keys() - partitions))
+            for partition in partitions:
+                if partition in self._shards:
+                    self._shards[partition].resume()
+                if partition not in self._keepers:
+                    self._readiness.down(f"partition {partition}", "being taken over")
+                    self._keepers[partition] = asyncio.create_task(self._keep(partition))
+            self._readiness.up("group")
 
     async def _drop(self, partition: int) -> None:
         keeper = self._keepers.pop(partition)
@@ -181,8 +187,10 @@ class Worker:
             metrics.ORDERS.labels(partition, kind).set(0)
 
     async def _drop_all(self, drain_s: float) -> None:
-        await asyncio.gather(*(shard.drain(drain_s) for shard in self._shards.values()))
-        await asyncio.gather(*(self._drop(p) for p in list(self._keepers)))
+        async with self._moving:
+            self._stopped = True
+            await asyncio.gather(*(shard.drain(drain_s) for shard in self._shards.values()))
+            await asyncio.gather(*(self._drop(p) for p in list(self._keepers)))
 
     async def _keep(self, partition: int) -> None:
         """Own a partition: take it over, run its shard, and when that is thrown away, take it over again."""

@@ -169,3 +169,20 @@ async def test_a_worker_that_is_asked_to_stop_answers_what_is_under_way_first() 
         await one.ends()
         assert stage.ended(*order_ids)()
         assert stage.clock.monotonic_s() - began_s < 3
+
+
+@virtual
+@pytest.mark.parametrize("assigned", [frozenset[int](), frozenset({0, 1})], ids=["takes them away", "gives them back"])
+async def test_a_worker_is_stopped_while_the_group_moves_its_partitions(assigned: frozenset[int]) -> None:
+    async with Stage(partitions=2) as stage, workers(stage) as running:
+        for steps in range(20):
+            one = start(stage, running)
+            await stage.until(lambda: owners(running[-1:]) == [[0, 1]])
+            membership = stage.log.group.members[0]
+            one.stop.set()
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            await asyncio.gather(one.task, membership.on_assigned(assigned))
+            assert owners([one]) == [[]], "nothing is begun by a worker that ends"
+        start(stage, running)
+        await stage.until(stage.ended(stage.buy(), stage.buy()))

@@ -521,7 +521,7 @@ class History:
         changes: list[tuple[float, int]] = []
         for sent in self.provider.sent:
             for arrived_s in sent.arrived:
-                ended_s = min([*sent.ended, sent.deadline.monotonic_s, forgotten_s.get(sent.reference, math.inf)])
+                ended_s = min([*sent.ended, sent.until_s, forgotten_s.get(sent.reference, math.inf)])
                 if ended_s > arrived_s:
                     changes += [(arrived_s, 1), (ended_s, -1)]
         under_way = 0

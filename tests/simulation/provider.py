@@ -44,6 +44,8 @@ class Sent(NamedTuple):
     """True time, as all here."""
     reference: str
     deadline: Deadline
+    until_s: float
+    """When its caller gives up: by whichever clock is first, as they stood when it left."""
     arrived: list[float]
     ended: list[float]
     """When the provider was done with it."""
@@ -136,7 +138,7 @@ class Adapter:
             await asyncio.sleep(0.01)
             return Outcome(OutcomeClass.NOT_SENT, message="connection refused")
         body = orjson.dumps(Purchase(reference, phone, network, size_mb))
-        sent = Sent(self._loop.now_s, reference, deadline, [], [])
+        sent = Sent(self._loop.now_s, reference, deadline, self._loop.now_s + left_s, [], [])
         self._provider.sent.append(sent)
 
         def arrive() -> Any:
@@ -149,7 +151,7 @@ class Adapter:
         slow_s = random.uniform(0, left_s) if random.random() < 0.03 else 0.0
         lost = random.random() < 0.01
         answer = self._loop.create_future()
-        self._loop.in_world(slow_s, self._send, arrive, answer, lost, self._loop.now_s + left_s)
+        self._loop.in_world(slow_s, self._send, arrive, answer, lost, sent.until_s)
         timer = self._loop.in_world(left_s, _time_out, answer)
         try:
             said = await answer

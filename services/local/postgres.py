@@ -5,8 +5,11 @@ import pwd
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+
+import psutil
 
 from services.local.fault import LocalFault
 from services.local.process import Process, wrapped
@@ -17,6 +20,7 @@ PASSWORD = "fulfillment"  # noqa: S105 - development only, reachable from this m
 DATABASE = "fulfillment"
 
 _COMMAND_TIMEOUT_S = 60
+_LEFT_BEHIND_S = 2.0
 # PostgreSQL refuses to run as root, so root lends it this account.
 _UNPRIVILEGED = "nobody"
 
@@ -57,6 +61,7 @@ class Postgres(Server):
             os.chown(home, *owner)
         if not (home / "data").exists():
             _initialise(home, owner)
+        _end_left_behind(home / "data")
         # `stop_orphan` has seen to the process that wrote it; its pid may be another program's by now.
         (home / "data" / "postmaster.pid").unlink(missing_ok=True)
         settings = _SETTINGS | {"port": str(self.port)}
@@ -91,6 +96,19 @@ def _owner() -> tuple[int, int] | None:
         return None
     account = pwd.getpwnam(_UNPRIVILEGED)
     return account.pw_uid, account.pw_gid
+
+
+def _end_left_behind(data: Path) -> None:
+    """A server that was killed alone leaves its sessions behind; the next does not start before the last has gone.
+
+    They work in the data directory, and go by themselves as soon as they are not busy.
+    """
+    left = [process for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(data)]
+    _, busy = psutil.wait_procs(left, timeout=_LEFT_BEHIND_S)
+    for process in busy:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(busy, timeout=_COMMAND_TIMEOUT_S)
 
 
 def _initialise(home: Path, owner: tuple[int, int] | None) -> None:

@@ -1,5 +1,6 @@
 """`python -m services.local` on real processes: up, down, killed, up again."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ from services.local.jars import COORDINATES, locked
 from services.local.machine import NAMES
 from services.local.postgres import Postgres
 from services.local.process import Process, stop_orphan
+from tests.waiting import until
 
 ANY_PORTS = {"KAFKA_PORT": "0", "POSTGRES_PORT": "0", "PORT": "0", "SANDBOX_PORT": "0", "HEALTH_PORT": "0"}
 TOPIC = "kept"
@@ -190,6 +192,28 @@ async def test_a_database_can_be_killed_and_started_again_by_its_handle(tmp_path
         assert await connection.fetchval("SELECT what FROM kept") == "this"
         await connection.close()
     assert postgres.process.exit_code == 0
+
+
+async def test_a_database_starts_again_though_sessions_of_the_killed_one_are_left(tmp_path: Path) -> None:
+    with Postgres(tmp_path) as postgres:
+        connection = await asyncpg.connect(postgres.url)
+        session = psutil.Process(connection.get_server_pid())
+        busy = asyncio.create_task(connection.fetchval("SELECT count(*) FROM generate_series(1, 100000000000)"))
+        watching = await asyncpg.connect(postgres.url)
+        is_active = "SELECT state = 'active' FROM pg_stat_activity WHERE pid = $1"
+        await until(lambda: watching.fetchval(is_active, session.pid), "the busy session")
+        os.kill(postgres.process.pid, signal.SIGKILL)
+        await until(lambda: postgres.process.exit_code is not None, "the end of the server alone")
+        assert session.is_running()
+        await asyncio.to_thread(postgres.start)
+        assert not session.is_running()
+        with pytest.raises((asyncpg.PostgresError, OSError)):
+            await busy
+        again = await asyncpg.connect(postgres.url)
+        assert await again.fetchval("SELECT 1") == 1
+        await again.close()
+        for each in (connection, watching):
+            each.terminate()
 
 
 def test_only_the_very_process_that_was_left_behind_is_stopped(tmp_path: Path) -> None:

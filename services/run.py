@@ -11,9 +11,9 @@ import structlog
 from services import logs
 from services.settings import Settings
 
-_GC_THRESHOLDS = (20_000, 20, 50)
-"""Objects that stay (orders, rows) are many, cycles are few: to look for them as often as Python does by default costs
-a tenth of a service's time, and more the more it holds."""
+_GC_THRESHOLDS = (100_000, 5, 10)
+"""Objects that stay (orders, rows) are many, cycles are few, and one look for them stops everything for 10 to 25 ms:
+to look as often as Python does by default costs a tenth of a service's time, and more the more it holds."""
 
 Main = Callable[[Settings, asyncio.Event], Awaitable[None]]
 log = structlog.get_logger()

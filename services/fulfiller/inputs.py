@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from schemas.commands import Command
 from schemas.fulfillment import Cause, FulfillmentEvent
@@ -10,24 +10,21 @@ from schemas.orders import OrderCreated
 from services.fulfiller.providers.port import Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """An OrderCreated was read."""
 
     created: OrderCreated
     cause: Cause
 
 
-@dataclass(frozen=True, slots=True)
-class Commanded:
+class Commanded(NamedTuple):
     """A command was read."""
 
     command: Command
     cause: Cause
 
 
-@dataclass(frozen=True, slots=True)
-class SlotReserved:
+class SlotReserved(NamedTuple):
     """The attempt can be made at once; nothing has been sent."""
 
     deadline: datetime
@@ -36,8 +33,7 @@ class SlotReserved:
     cause: Cause | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Replied:
+class Replied(NamedTuple):
     """The provider answered the call, or did not."""
 
     outcome: Outcome
@@ -48,8 +44,7 @@ class DoubtExpired:
     """An attempt whose caller is gone was not settled by the deadline of any call that might be under way."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(NamedTuple):
     """The provider was asked what became of the reference."""
 
     outcome: Outcome
@@ -59,8 +54,7 @@ class Verified:
     """As `failed_counts`, and late enough after the deadline that "not found" is proof."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """Every reference of an order to be overridden was asked about; one of them stands in its way."""
 
     outcome: Outcome
@@ -70,8 +64,7 @@ class Asked:
 Input = Received | Commanded | SlotReserved | Replied | DoubtExpired | Verified | Asked
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What follows from an input: events, or a command that has to wait for a slot or an answer first."""
 
     events: tuple[FulfillmentEvent, ...] = ()

@@ -61,7 +61,7 @@ WENT_WELL = ANSWERED | {"error_code": None}
 
 
 def outcome(kind: OutcomeClass, **said: Any) -> Outcome:
-    return replace(Outcome(kind, code="ODD", transaction_id="T-1", raw={"code": "ODD"}), **said)
+    return Outcome(kind, code="ODD", transaction_id="T-1", raw={"code": "ODD"})._replace(**said)
 
 
 def plan(act: Act, after_s: float) -> Next:

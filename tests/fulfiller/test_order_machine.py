@@ -153,7 +153,7 @@ class OrderMachine(RuleBasedStateMachine):
     @rule(outcome=outcomes(REPLIES))
     def declined(self, outcome: Outcome) -> None:
         """The way to all that follows."""
-        self.feed(Replied(replace(outcome, kind=OutcomeClass.DECLINED_TRANSIENT, duplicate=False)))
+        self.feed(Replied(outcome._replace(kind=OutcomeClass.DECLINED_TRANSIENT, duplicate=False)))
 
     @precondition(lambda self: self.life.order is not None)
     @rule(

@@ -60,7 +60,7 @@ def retries_early() -> None:
             decision: Decision = real(known, what, rules, now + ahead * isinstance(what, SlotReserved))
             if not isinstance(what, SlotReserved):
                 return decision
-            return replace(decision, events=tuple(e.model_copy(update={"at": now}) for e in decision.events))
+            return decision._replace(events=tuple(e.model_copy(update={"at": now}) for e in decision.events))
 
         return early
 

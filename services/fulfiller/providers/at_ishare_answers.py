@@ -7,9 +7,8 @@ as a 200. The status can only make a good answer doubtful: success is believed w
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -64,16 +63,14 @@ _ABOUT_THE_QUERY = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     http_status: int
     body: bytes | None
     """None: larger than an answer may be."""
     retry_after: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
+class _Said(NamedTuple):
     """An answer's fields, each of the type that it should have or None."""
 
     status: str | None

@@ -1,9 +1,9 @@
 """What the fulfiller asks of a provider, and what an answer means. One adapter a file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 class OutcomeClass(StrEnum):
@@ -28,8 +28,7 @@ class OutcomeClass(StrEnum):
     """Status queries only: nothing was said about the reference (401, 5xx, timeout, garbage)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """One answer. `deliver` never returns NOT_FOUND or NO_ANSWER; `verify` returns only DELIVERED, ACCEPTED,
     DECLINED_PERMANENT, DECLINED_TRANSIENT (the reference is known and has failed), NOT_FOUND and NO_ANSWER.
     """
@@ -44,7 +43,7 @@ class Outcome:
     """The provider says that it had this reference before. The core decides what that means."""
     retry_after_s: float | None = None
     """Capped by the adapter to an hour; never negative."""
-    raw: Mapping[str, Any] | None = field(default=None, hash=False)
+    raw: Mapping[str, Any] | None = None
     """The answer for operators (`api_response`): JSON, bounded to 4 KiB, without secrets."""
     alert: bool = False
     """An answer that the adapter's contract does not know; somebody should look."""

@@ -71,7 +71,7 @@ async def _until_it_believes_all(topics: Settings) -> None:
     async with asyncio.timeout(WITHIN_S):
         while True:
             try:
-                await transactions.commit([(TopicPartition(topics.topic_prefix + FULFILLMENT_EVENTS, 1), record)])
+                await transactions.commit({TopicPartition(topics.topic_prefix + FULFILLMENT_EVENTS, 1): [record]})
                 break
             except InvalidTxnState:
                 await transactions.take()

@@ -1,9 +1,15 @@
 import asyncio
 import io
+import json
 import logging
+import re
 from datetime import UTC, datetime
 
-from services.logs import Lines, Seldom, stamp
+import pytest
+from structlog.typing import Processor
+
+from services import logs
+from services.logs import Lines, Seldom
 
 
 def line(message: str, at_s: float) -> logging.LogRecord:
@@ -55,9 +61,14 @@ async def test_what_is_said_in_one_turn_of_the_loop_is_written_together() -> Non
     assert (file.getvalue(), file.writes) == ("one\ntwo\nthree\n", 2)
 
 
-def test_a_line_says_when() -> None:
+@pytest.mark.parametrize("rendered", [logs.line, logs.json_line])
+def test_a_line_says_when_and_how_bad_it_is(rendered: Processor) -> None:
     before = datetime.now(UTC)
-    event = stamp(None, "info", {"event": "said"})
-    said_at = datetime.fromisoformat(event["timestamp"])
-    assert event["timestamp"].endswith("Z")
-    assert before <= said_at <= datetime.now(UTC)
+    said = str(rendered(None, "warning", {"event": "said", "order_id": "two words"}))
+    if rendered is logs.json_line:
+        spoken = json.loads(said)
+    else:
+        shape = r"(?P<timestamp>\S+) \[(?P<level>\w+)\] (?P<event>\w+) order_id='(?P<order_id>.*)'"
+        spoken = re.fullmatch(shape, said)
+    assert [spoken[name] for name in ("level", "event", "order_id")] == ["warning", "said", "two words"]
+    assert before <= datetime.fromisoformat(spoken["timestamp"]) <= datetime.now(UTC)

@@ -15,6 +15,7 @@ from services.fulfiller.clock import Clock
 from services.fulfiller.lane import Lane
 from services.fulfiller.order import Order
 from services.fulfiller.providers.port import Deadline, Outcome, OutcomeClass
+from services.fulfiller.time_limit import TimeLimit
 
 _FAILED: Final = frozenset({OutcomeClass.DECLINED_PERMANENT, OutcomeClass.DECLINED_TRANSIENT})
 _ABSENT: Final = _FAILED | {OutcomeClass.NOT_FOUND}
@@ -50,6 +51,8 @@ class Calls:
     def __init__(self, clock: Clock, wake: Callable[[], None]) -> None:
         self._clock = clock
         self._wake = wake
+        self._log = log.bind()
+        """For the line that each call has: the lazy one binds itself anew each time."""
         self._sends: set[asyncio.Task[None]] = set()
         self._questions: set[asyncio.Task[None]] = set()
         self.asking: set[str] = set()
@@ -85,7 +88,7 @@ class Calls:
 
     async def _send(self, lane: Lane, order: Order, deadline: Deadline) -> None:
         whom = masked_phone(order.phone_number)
-        log.info("[AT-ISHARE] Fulfilling order %s for %s - %s", order.order_id, whom, spoken_size(order.size_mb))
+        self._log.info("[AT-ISHARE] Fulfilling order %s for %s - %s", order.order_id, whom, spoken_size(order.size_mb))
         await lane.pace(self._wake)
         epoch = lane.standing.epoch
         outcome = _HELD_BACK if lane.suspended_because else await self._deliver(lane, order, deadline)
@@ -99,7 +102,7 @@ class Calls:
 
     async def _deliver(self, lane: Lane, order: Order, deadline: Deadline) -> Outcome:
         try:
-            async with asyncio.timeout(max(deadline.monotonic_s - self._clock.monotonic_s(), 0.0) + GRACE_S):
+            with TimeLimit(max(deadline.monotonic_s - self._clock.monotonic_s(), 0.0) + GRACE_S):
                 return await lane.provider.deliver(
                     order.reference, order.phone_number, order.size_mb, order.network, deadline
                 )
@@ -136,7 +139,7 @@ class Calls:
 
     async def _verify(self, lane: Lane, reference: str) -> Outcome:
         try:
-            async with asyncio.timeout(lane.provider.profile.call_timeout_s + GRACE_S):
+            with TimeLimit(lane.provider.profile.call_timeout_s + GRACE_S):
                 return await lane.provider.verify(reference)
         except Exception:
             log.exception("provider_adapter_raised", provider=lane.name)

@@ -1,7 +1,6 @@
 """An order's history: `evolve` folds an event into the order. Pure, as `fulfillment.decide`, which made the event."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -69,29 +68,31 @@ def _plan(order: Order, planned: Next | None) -> None:
 
 def _on_attempted(order: Order, event: FulfillmentAttempted) -> Order:
     is_override = event.trigger is Trigger.OVERRIDE
-    return replace(
-        order,
-        state=State.ATTEMPTING,
-        provider=event.provider,
-        attempts=event.attempt,
-        overrides=order.overrides + is_override,
-        next_act=Act.REPLY,
-        next_at=event.deadline,
-        schedule_id=event.sequence,
-        steps=0,
-        settlement=False,
-        taken=order.taken and not is_override,
-        was_voided=order.was_voided and not is_override,
-        transaction_ids=(),
-        spent_transaction_ids=(order.spent_transaction_ids + order.transaction_ids)[-MAX_SPENT_IDS:],
-        attempted_at=event.at,
-        ended_at=None,
-    )
+    changed = order.copy()
+    changed.state = State.ATTEMPTING
+    changed.provider = event.provider
+    changed.attempts = event.attempt
+    changed.overrides = order.overrides + is_override
+    changed.next_act = Act.REPLY
+    changed.next_at = event.deadline
+    changed.schedule_id = event.sequence
+    changed.steps = 0
+    changed.settlement = False
+    changed.taken = order.taken and not is_override
+    changed.was_voided = order.was_voided and not is_override
+    changed.transaction_ids = ()
+    changed.spent_transaction_ids = (order.spent_transaction_ids + order.transaction_ids)[-MAX_SPENT_IDS:]
+    changed.attempted_at = event.at
+    changed.ended_at = None
+    return changed
 
 
 def _heard(order: Order, event: Any, state: State, planned: Next | None, *, taken: bool = False) -> Order:
     """Fold what every answer of the provider changes."""
-    changed = replace(order, state=state, voided_since=None, transaction_ids=_with_transaction(order, event))
+    changed = order.copy()
+    changed.state = state
+    changed.voided_since = None
+    changed.transaction_ids = _with_transaction(order, event)
     changed.taken = order.taken or taken
     _plan(changed, planned)
     return changed
@@ -120,15 +121,13 @@ def _on_failed(order: Order, event: FulfillmentFailed) -> Order:
 
 
 def _on_voided(order: Order, event: AttemptVoided) -> Order:
-    changed = replace(
-        order,
-        state=State.CREATED if event.attempt == 1 else State.WAITING,
-        attempts=event.attempt - 1,
-        voided_since=None if event.void_reason is VoidReason.SUSPENDED else order.voided_since or event.at,
-        was_voided=True,
-        # Or a later question's "failed" would be taken for the next attempt's.
-        transaction_ids=_with_transaction(order, event),
-    )
+    changed = order.copy()
+    changed.state = State.CREATED if event.attempt == 1 else State.WAITING
+    changed.attempts = event.attempt - 1
+    changed.voided_since = None if event.void_reason is VoidReason.SUSPENDED else order.voided_since or event.at
+    changed.was_voided = True
+    # Or a later question's "failed" would be taken for the next attempt's.
+    changed.transaction_ids = _with_transaction(order, event)
     _plan(changed, event.next)
     return changed
 
@@ -153,7 +152,7 @@ def _on_review(order: Order, event: ReviewRequested) -> Order:
 
 
 def _on_resolved(order: Order, _event: FulfillmentResolved) -> Order:
-    return replace(order)
+    return order.copy()
 
 
 def _on_cancelled(order: Order, event: FulfillmentCancelled) -> Order:
@@ -176,7 +175,9 @@ def _ended(order: Order, state: State, at: datetime) -> Order:
 
 def _on_command_rejected(order: Order, event: CommandRejected) -> Order:
     # An order is remembered from its last event on, so that no event is newer than what is forgotten.
-    return replace(order, ended_at=order.ended_at and event.at)
+    changed = order.copy()
+    changed.ended_at = order.ended_at and event.at
+    return changed
 
 
 _EVOLVERS: Final[dict[type[FulfillmentEvent], Callable[[Order, Any], Order]]] = {

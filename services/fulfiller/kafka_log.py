@@ -60,9 +60,12 @@ class KafkaWriter(Writer):
         self._closing = closing
 
     async def commit(self, records: Sequence[Outgoing]) -> None:
+        by_partition: dict[tuple[str, int], list[Outgoing]] = {}
+        for record in records:
+            by_partition.setdefault(record[:2], []).append(record)
         async with _as_log_errors("the transaction failed"):
             await self._transactions.commit(
-                (TopicPartition(self._prefix + record.topic, record.partition), record) for record in records
+                {TopicPartition(self._prefix + topic, number): its for (topic, number), its in by_partition.items()}
             )
 
     async def keep(self) -> None:

@@ -96,14 +96,12 @@ class Transactions:
             await self._have_ended(own)
         _raise_if_hidden(await self._leaders.ask(own, _who_writes))
 
-    async def commit(self, records: Iterable[tuple[TopicPartition, Outgoing]]) -> None:
+    async def commit(self, records: Mapping[TopicPartition, Sequence[Outgoing]]) -> None:
         """Append all of them, or none. ProducerFenced, KafkaError."""
         async with self._one_at_a_time:
-            records = list(records)
-            written = {to for to, _ in records}
             # All that is its own alone, or whoever comes next would take the end of this one for that of the last.
-            await self._have_ended([to for to in self._unended if to in written or to not in self._shared])
-            batches = self._batches(records)
+            await self._have_ended([to for to in self._unended if to in records or to not in self._shared])
+            batches = {to: self._batches(to, its) for to, its in records.items()}
             await self._add(batches)
             await self._produce(batches)
             self._unended |= dict.fromkeys(batches, True)
@@ -176,20 +174,17 @@ class Transactions:
 
     # --- batches ------------------------------------------------------------------------------------------------------
 
-    def _batches(self, records: Iterable[tuple[TopicPartition, Outgoing]]) -> dict[TopicPartition, list[bytes]]:
-        """In the order of the records; of one partition mostly a single one."""
-        built: dict[TopicPartition, list[bytes]] = {}
-        filling: dict[TopicPartition, tuple[Batch, int]] = {}
-        for to, record in records:
-            batch, count = filling.get(to) or (self._builder(to), 0)
+    def _batches(self, to: TopicPartition, records: Sequence[Outgoing]) -> list[bytes]:
+        """Mostly a single one."""
+        built: list[bytes] = []
+        batch, count = self._builder(to), 0
+        for record in records:
             if not _append(batch, count, record):
-                built.setdefault(to, []).append(self._built(to, batch, count))
+                built.append(self._built(to, batch, count))
                 batch, count = self._builder(to), 0
                 _append(batch, count, record)
-            filling[to] = batch, count + 1
-        for to, (batch, count) in filling.items():
-            built.setdefault(to, []).append(self._built(to, batch, count))
-        return built
+            count += 1
+        return [*built, self._built(to, batch, count)]
 
     def _builder(self, to: TopicPartition) -> Batch:
         return DefaultRecordBatchBuilder(
@@ -259,4 +254,5 @@ def _names(partitions: Iterable[TopicPartition]) -> list[str]:
 
 def _append(batch: Batch, count: int, record: Outgoing) -> bool:
     """False where it is full."""
-    return batch.append(count, None, record.key, record.value, list(record.headers)) is not None
+    _, _, key, value, headers = record
+    return batch.append(count, None, key, value, list(headers)) is not None

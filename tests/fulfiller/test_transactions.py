@@ -48,13 +48,19 @@ async def transactions(topics: Settings, client: AIOKafkaClient) -> Transactions
     return transactions
 
 
-def records(topics: Settings, *values: bytes) -> list[tuple[TopicPartition, Outgoing]]:
+def records(topics: Settings, *values: bytes) -> dict[TopicPartition, list[Outgoing]]:
     """One to each of two topics, by turns."""
-    names = [FULFILLMENT_EVENTS, FULFILLMENT_DEAD_LETTER] * len(values)
-    return [
-        (TopicPartition(topics.topic_prefix + name, 0), Outgoing(name, 0, b"k", value, [("ce_id", value[:9])]))
-        for name, value in zip(names, values, strict=False)
-    ]
+    chosen: dict[TopicPartition, list[Outgoing]] = {}
+    for name, value in zip([FULFILLMENT_EVENTS, FULFILLMENT_DEAD_LETTER] * len(values), values, strict=False):
+        record = Outgoing(name, 0, b"k", value, [("ce_id", value[:9])])
+        chosen.setdefault(TopicPartition(topics.topic_prefix + name, 0), []).append(record)
+    return chosen
+
+
+def letters(topics: Settings, value: bytes) -> dict[TopicPartition, list[Outgoing]]:
+    """One, to the second of the topics alone."""
+    *_, second = records(topics, b"", value).items()
+    return dict([second])
 
 
 async def committed(topics: Settings) -> list[tuple[bytes, list[tuple[str, bytes]]]]:
@@ -174,7 +180,7 @@ async def _credulous(topics: Settings) -> AsyncIterator[None]:
 
 
 def written_to(topics: Settings) -> list[TopicPartition]:
-    return [to for to, _ in records(topics, b"", b"")]
+    return list(records(topics, b"", b""))
 
 
 @pytest.fixture
@@ -233,7 +239,7 @@ async def test_no_transaction_begins_while_another_lacks_its_end_elsewhere(
         await transactions.commit(records(topics, b"e1", b"s1"))
     monkeypatch.setattr(client, "send", Dying(client, after_ends=1))
     with pytest.raises(RequestTimedOutError):
-        await transactions.commit(records(topics, b"e2", b"s2")[1:])
+        await transactions.commit(letters(topics, b"s2"))
     await heir.take(written_to(topics))
     assert [value for value, _ in await committed(topics)] == [b"e1", b"s1"]
 
@@ -425,9 +431,8 @@ async def test_a_batch_that_the_broker_refuses_fails_the_whole_transaction(
     topics: Settings, transactions: Transactions
 ) -> None:
     """Its other batches were taken: nobody ever sees them."""
-    letter, too_large = records(topics, b"taken", b"a letter")[1], records(topics, bytes(2 * MAX_DEAD_LETTER_BYTES))[0]
     with pytest.raises(MessageSizeTooLargeError):
-        await transactions.commit([letter, too_large])
+        await transactions.commit(letters(topics, b"a letter") | records(topics, bytes(2 * MAX_DEAD_LETTER_BYTES)))
     await transactions.take()
-    await transactions.commit([letter])
+    await transactions.commit(letters(topics, b"a letter"))
     assert [value for value, _ in await committed(topics)] == [b"a letter"]

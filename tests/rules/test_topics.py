@@ -1,7 +1,11 @@
 """The topic table, and where an order is at home."""
 
+from uuid import UUID
+
 import pytest
 from aiokafka.partitioner import murmur2
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.topics import Topic, delay_name, is_retry_topic, retry_topic, table
 from services.partition import home_partition
@@ -68,8 +72,12 @@ def test_each_distinct_delay_has_one_topic_named_after_it() -> None:
 def test_home_is_where_javas_default_partitioner_puts_it() -> None:
     for key, hashed in JAVAS.items():
         assert murmur2(key) & 0xFFFFFFFF == hashed & 0xFFFFFFFF
-    order_id = "0b0c2f4e-6a52-4a9c-9d1e-8f1f64f2a001"
-    assert home_partition(order_id, 4) == (murmur2(order_id.encode()) & 0x7FFFFFFF) % 4
+
+
+@given(st.uuids(), st.integers(1, 1000))
+def test_an_orders_home_is_where_that_partitioner_puts_its_id(order_id: UUID, partitions: int) -> None:
+    key = str(order_id)
+    assert home_partition(key, partitions) == (murmur2(key.encode()) & 0x7FFFFFFF) % partitions
 
 
 def test_the_whole_table() -> None:

@@ -61,7 +61,7 @@ def _prepare() -> None:
     fulfillment._event.validate_json = lru_cache(READ)(fulfillment._event.validate_json)  # type: ignore[method-assign,assignment] # noqa: SLF001 - as above
     # Nor are ids and homes worked out again by each of those who hold a record to them.
     ids.derived = lru_cache(READ)(ids.derived)
-    partition.murmur2 = lru_cache(READ)(partition.murmur2)  # type: ignore[attr-defined] # it is imported there
+    partition.hashed = lru_cache(READ)(partition.hashed)
     # Nor does it find a loop to clean up on, which would keep it, and all of its history, for ever.
     asyncio.set_event_loop(None)
 

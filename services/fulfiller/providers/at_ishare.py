@@ -28,12 +28,14 @@ from services.at_ishare_contract import (
 from services.crashpoints import crashpoint
 from services.fulfiller.providers.at_ishare_answers import Answer, AnswerReader
 from services.fulfiller.providers.port import Balance, Deadline, Outcome, OutcomeClass, Profile
+from services.fulfiller.time_limit import TimeLimit
 from services.settings import Settings
 
 MAX_BODY_BYTES = 64 * 1024
 
 _NO_CEILING_S = 1e9
 """aiohttp rounds longer timeouts up to whole seconds; a deadline is not to be rounded."""
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 _LINGER_0 = struct.pack("ii", 1, 0)
 
 
@@ -150,17 +152,12 @@ class AtIShare:
     async def _post(self, payload: _GuardedPayload, deadline: Deadline) -> Answer:
         headers = self._headers("POST", self._purchase_url, payload.body)
         for spare in (2, 1, 0):
-            # To aiohttp, 0 or less is no timeout at all.
-            remaining_s = max(_remaining_s(deadline), 0.001)
             try:
-                async with self._session.post(
-                    self._purchase_url,
-                    data=payload,
-                    headers=headers,
-                    timeout=aiohttp.ClientTimeout(total=remaining_s, ceil_threshold=_NO_CEILING_S),
-                    allow_redirects=False,
-                ) as response:
-                    return await _read(response)
+                with TimeLimit(_remaining_s(deadline)):
+                    async with self._session.post(
+                        self._purchase_url, data=payload, headers=headers, timeout=_NO_TIMEOUT, allow_redirects=False
+                    ) as response:
+                        return await _read(response)
             except aiohttp.ClientError:
                 # A kept connection was closed just before it was used, and not a byte was sent: take another.
                 if not spare or not payload.stale or payload.may_have_left:
@@ -203,7 +200,7 @@ def _remaining_s(deadline: Deadline) -> float:
 
 async def _read(response: aiohttp.ClientResponse) -> Answer:
     body = bytearray()
-    async for chunk in response.content.iter_any():
+    while chunk := await response.content.readany():
         body += chunk
         if len(body) > MAX_BODY_BYTES:
             response.close()

@@ -19,6 +19,7 @@ from services import kafka, postgres
 from services.health import Readiness
 from services.projector import metrics
 from services.projector.batch import TOPICS
+from services.projector.gathering import gather
 from services.projector.spacing import BATCH_RECORDS, Spacing
 from services.projector.statistics import Publisher
 from services.projector.view import Overtaken, Partition, View
@@ -136,7 +137,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka pub
                 await _pause(stop)
             return
         await asyncio.sleep(self._spacing.wait_s(time.monotonic()))
-        records = await self._poll(_POLL_MS)
+        records = await gather(self._poll, _POLL_MS, self._prefix)
         if records and self._placed:
             self._spacing.took(len(records), time.monotonic())
             await self._apply_or_begin_again(records)

@@ -32,6 +32,9 @@ from services.fulfiller.warden import PARTITION as PROVIDERS_PARTITION
 GATHER_S: Final = 0.0015
 """Between a commit and the next begin: the broker still writes the last one's markers, and what comes meanwhile is
 committed together."""
+HOLD_S: Final = 0.01
+"""What a delayed topic brings within that time is waited for before a turn: it would come due during the commit, which
+takes about as long, and be late by the rest of it."""
 POLL_S: Final = 0.2
 MAX_DELAYED_A_TURN: Final = 500
 MAX_QUEUED: Final = 20_000
@@ -255,6 +258,7 @@ class Shard:
     async def _turn_for_ever(self) -> None:
         while True:
             await self._woken.wait()
+            await self._let_come_due()
             if self._stopping:
                 return
             self._woken.clear()
@@ -271,6 +275,14 @@ class Shard:
             self._set_timer()
             # Even a turn that wrote nothing lets the others go on: a set event is not waited for.
             await asyncio.sleep(GATHER_S if turn.records else 0)
+
+    async def _let_come_due(self) -> None:
+        until_s = self._clock.monotonic_s() + HOLD_S
+        while not self._stopping and (head := self._delayed.next_due()) is not None:
+            wait_s = (head - self._clock.now()).total_seconds()
+            if not 0 < wait_s <= until_s - self._clock.monotonic_s():
+                return
+            await asyncio.sleep(wait_s)
 
     async def _commit(self, turn: Turn) -> None:
         began_s = time.perf_counter()

@@ -8,7 +8,7 @@ import pytest
 
 from schemas.admission import Admission
 from schemas.commands import CancelFulfillment, OverrideFulfillment, ResolveFulfillment, RetryFulfillment
-from schemas.fulfillment import CommandRejected, FulfillmentAttempted, Trigger
+from schemas.fulfillment import CommandRejected, FulfillmentAttempted, FulfillmentFailed, Trigger
 from schemas.topics import FULFILLMENT_COMMANDS, FULFILLMENT_STATE, ORDERS_EVENTS, retry_topic
 from services.fulfiller import metrics
 from services.fulfiller.log import FencedError
@@ -442,6 +442,26 @@ async def test_an_adapter_that_hangs_holds_nothing_for_ever() -> None:
         assert stage.lane.in_flight == 0
         stage.provider.latency_s = 0.05
         await stage.until(stage.ended(order_id))
+
+
+@pytest.mark.parametrize(("before_s", "late_s"), [(0.002, 0.0), (0.009, 0.0), (0.025, 0.015)])
+@virtual
+async def test_what_is_due_in_a_moment_is_not_kept_waiting_by_a_commit(before_s: float, late_s: float) -> None:
+    async with Stage() as stage:
+        await stage.shard()
+        stage.provider.will(OutcomeClass.DECLINED_TRANSIENT)
+        order_id = stage.buy()
+        await stage.until(lambda: stage.state(order_id) is State.WAITING)
+        planned = stage.events(order_id)[-1]
+        assert isinstance(planned, FulfillmentFailed)
+        assert planned.next is not None
+        await stage.goes_on((planned.next.at - stage.clock.now()).total_seconds() - before_s)
+        stage.log.commit_s = 0.04
+        stage.buy(phone="0244123456")
+        await stage.until(stage.ended(order_id))
+        again = [event.at for event in stage.events(order_id) if isinstance(event, FulfillmentAttempted)][1]
+        assert (again - planned.next.at).total_seconds() == pytest.approx(late_s, abs=0.003)
+        assert again >= planned.next.at
 
 
 # --- the log ----------------------------------------------------------------------------------------------------------
